@@ -1,0 +1,175 @@
+"""Files that are written whole or not at all, and untrusted files that are read within a limit."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zeropoint.errors import ZeropointError, quoted_list
+
+#: The file in every folder that :func:`atomic_folder` made: the other files' names, one a line. A folder that holds
+#: nothing else may be replaced.
+FOLDER_LIST = ".zeropoint-files"
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write ``data`` to the file ``path``, whole or not at all; an earlier file is replaced.
+
+    Raises
+    ------
+    ZeropointError
+        As :func:`atomic_file`.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name in the folder of ``path``, for the body to write; rename it to ``path`` at the end.
+
+    The temporary name has the suffix of ``path``. When the body raises, or is interrupted, it is removed and an
+    earlier file at ``path`` stays as it was. A link is followed, and an earlier file's permissions are kept. Devices
+    and pipes, such as ``/dev/stdout``, are yielded as they are.
+
+    Raises
+    ------
+    ZeropointError
+        For every OSError, naming ``path`` and the reason.
+    """
+    path = Path(path)
+    target = Path(os.path.realpath(path))
+    temporary = _sibling(target).with_suffix(target.suffix)
+    try:
+        if target.is_dir():
+            raise ZeropointError(f"cannot write '{path}': it is a folder; name a file")
+        if target.exists() and not target.is_file():
+            yield path
+            return
+        try:
+            yield temporary
+            if target.exists():
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _cannot_write(path, error, temporary, target) from error
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new empty folder beside ``path``, for the body to fill; rename it to ``path`` at the end.
+
+    When the body raises, or is interrupted, the new folder is removed and what was at ``path`` stays as it was. What
+    is there already is replaced only if it is an empty folder, or one that this function made and in which there is
+    no file that it did not make: each folder gets a list of its files, ``.zeropoint-files``.
+
+    Raises
+    ------
+    ZeropointError
+        For every OSError, naming ``path`` and the reason; and if something at ``path`` must not be replaced.
+    """
+    path = Path(path)
+    target = Path(os.path.realpath(path))
+    temporary = _sibling(target)
+    try:
+        _check_replaceable(path, target)
+        try:
+            temporary.mkdir()
+            yield temporary
+            (temporary / FOLDER_LIST).write_text("".join(f"{name}\n" for name in _files(temporary)), encoding="utf-8")
+            # The body may have taken long enough for somebody to put files there.
+            _check_replaceable(path, target)
+            _swap(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise _cannot_write(path, error, temporary, target) from error
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Return what the file ``path`` holds, ``limit`` bytes at most.
+
+    Raises
+    ------
+    ZeropointError
+        For every OSError, naming ``path`` and the reason; and if the file is longer than ``limit``.
+    """
+    try:
+        with open(path, "rb") as file:
+            # A regular file says its size before memory is asked for; a pipe is read as far as the limit.
+            if os.fstat(file.fileno()).st_size <= limit and len(data := file.read(limit + 1)) <= limit:
+                return data
+    except OSError as error:
+        raise ZeropointError(f"cannot read '{path}': {error.strerror or error}") from error
+    raise ZeropointError(f"cannot read '{path}': it is longer than {limit} bytes")
+
+
+def _sibling(target: Path) -> Path:
+    return target.with_name(f".zeropoint-{secrets.token_hex(8)}")
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the names of all files below ``folder``, relative to it; links are not followed."""
+    found = []
+    for root, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        found += [os.path.relpath(os.path.join(root, name), folder) for name in (*files, *links)]
+    return sorted(name for name in found if name != FOLDER_LIST)
+
+
+def _check_replaceable(path: Path, target: Path) -> None:
+    """Raise ZeropointError unless ``target`` is absent, empty, or wholly the work of :func:`atomic_folder`."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ZeropointError(f"cannot write the folder '{path}': there is a file of this name; name another folder")
+    if Path.cwd().is_relative_to(target):
+        raise ZeropointError(f"cannot write the folder '{path}': the current folder is in it; name another folder")
+    files = _files(target)
+    listed = target / FOLDER_LIST
+    ours = listed.read_text(encoding="utf-8", errors="replace").splitlines() if listed.is_file() else []
+    foreign = sorted(set(files) - set(ours))
+    if foreign:
+        raise ZeropointError(
+            f"cannot replace the folder '{path}': it holds files that Zeropoint did not write there "
+            f"({quoted_list(foreign, 3)}); move them or name another folder"
+        )
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Rename ``temporary`` to ``target``; put back what was there if that fails."""
+    if not target.exists():
+        os.rename(temporary, target)
+        return
+    earlier = _sibling(target)
+    try:
+        os.rename(target, earlier)
+        os.rename(temporary, target)
+    except BaseException:
+        if earlier.exists() and not target.exists():
+            os.rename(earlier, target)
+        raise
+    finally:
+        if target.exists():
+            shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _cannot_write(path: Path, error: OSError, temporary: Path, target: Path) -> ZeropointError:
+    """Return the message for an OSError, in which a temporary name gives way to the one the user knows."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENOENT and not target.parent.exists():
+        reason = f"there is no folder '{path.parent}'; make it first"
+    elif isinstance(error.filename, str):
+        name = Path(error.filename)
+        if name.is_relative_to(temporary):
+            path = path / name.relative_to(temporary)
+        elif name not in (path, target):
+            reason += f" ('{name}')"
+    return ZeropointError(f"cannot write '{path}': {reason}")
