@@ -1,1 +1,16 @@
-"""."""
+"""The accelerator's gateware, its configuration and its layer program.
+
+Modules, in the order in which data meets them:
+
+- ``config``: the accelerator's configuration (imports no Amaranth).
+- ``isa``: the layer program's instruction and the host's address map (imports no Amaranth).
+- ``loops``: the sequencer's loop nest and the address generators behind it.
+- ``memory``: activation memory with reads and writes at any byte address; weight, parameter and program memories.
+- ``pe``: the processing elements, ``mac`` and ``fold``.
+- ``array``: lanes × columns processing elements, adder trees, accumulators.
+- ``add_scaler``: the two input scalings of ADD.
+- ``requantizer``: accumulator to activation.
+- ``writer``: requantized beats to addresses in activation memory.
+- ``sequencer``: fetches instructions and paces the pipeline.
+- ``accelerator``: all of it, behind the host bus.
+"""

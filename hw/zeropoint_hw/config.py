@@ -1,0 +1,164 @@
+"""The configuration of an accelerator: one frozen, validated object."""
+
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+
+class PEKind(StrEnum):
+    """The kind of processing element in the array."""
+
+    #: ``(x − Zx) · (w − Zw)``: both zero points are subtracted in the datapath.
+    MAC = "mac"
+    #: ``x · w``: the zero-point terms are folded into the bias by the compiler; the one term that depends on the data,
+    #: ``Zw · Σx``, is subtracted once an output.
+    FOLD = "fold"
+
+
+class WeightSource(StrEnum):
+    """Where program, parameters and weights come from."""
+
+    #: Loaded by the host into memories that it can write.
+    RAM = "ram"
+    #: Initial contents of memories that nothing writes.
+    ROM = "rom"
+
+
+def _is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True)
+class AcceleratorConfig:
+    """What the generator builds.
+
+    Attributes
+    ----------
+    lanes
+        Input channels reduced at once: a power of two, 1 to 64.
+    columns
+        Output channels computed at once: a power of two, 1 to 64.
+    requantizers
+        Outputs requantized at once: a power of two up to ``min(lanes, columns)``. 0, the default, takes the largest
+        that is not above 4.
+    pe
+        The kind of processing element.
+    accumulator_width
+        Bits of an accumulator, 20 to 32. The compiler refuses a layer whose worst case does not fit.
+    activation_bytes
+        Size of the activation memory: a multiple of ``lanes``, at most 2^20.
+    weight_bytes
+        Size of the weight memory: a multiple of ``lanes · columns``, at most 2^20 words of that size.
+    parameter_channels
+        Output channels, over all layers, whose bias, multiplier and shift the parameter memory holds: a multiple of
+        ``requantizers``.
+    program_words
+        32-bit words of layer program, at most 2^16.
+    weight_source
+        Whether program, parameters and weights are loaded by the host (``ram``) or built in (``rom``).
+
+    The default memories take 352 of the 416 KiB of block RAM in an LFE5U-85F.
+
+    Raises
+    ------
+    TypeError
+        If a field is of the wrong kind.
+    ValueError
+        If a field is out of range; the message quotes it.
+    """
+
+    lanes: int = 8
+    columns: int = 8
+    requantizers: int = 0
+    pe: PEKind = PEKind.MAC
+    accumulator_width: int = 32
+    activation_bytes: int = 64 * 1024
+    weight_bytes: int = 288 * 1024
+    parameter_channels: int = 2048
+    program_words: int = 2048
+    weight_source: WeightSource = WeightSource.RAM
+
+    def __post_init__(self) -> None:
+        for name in ("pe", "weight_source"):
+            value = getattr(self, name)
+            kind = {"pe": PEKind, "weight_source": WeightSource}[name]
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be one of {', '.join(kind)}, not {value!r}")
+            if value not in list(kind):
+                raise ValueError(f"{name} must be one of {', '.join(kind)}, not {value!r}")
+            object.__setattr__(self, name, kind(value))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("pe", "weight_source") and (not isinstance(value, int) or isinstance(value, bool)):
+                raise TypeError(f"{field.name} must be an integer, not {value!r}")
+        for name in ("lanes", "columns"):
+            value = getattr(self, name)
+            if not _is_power_of_two(value) or value > 64:
+                raise ValueError(f"{name} must be a power of two from 1 to 64, not {value!r}")
+        if self.requantizers == 0:
+            object.__setattr__(self, "requantizers", min(4, self.channels))
+        if not _is_power_of_two(self.requantizers) or self.requantizers > self.channels:
+            raise ValueError(
+                f"requantizers must be a power of two up to min(lanes, columns) = {self.channels}, "
+                f"not {self.requantizers!r}"
+            )
+        if not 20 <= self.accumulator_width <= 32:
+            raise ValueError(f"accumulator_width must be 20 to 32, not {self.accumulator_width!r}")
+        self._check_memory("activation_bytes", self.lanes, 1 << 20)
+        self._check_memory("weight_bytes", self.word_bytes, self.word_bytes << 20)
+        self._check_memory("parameter_channels", self.requantizers, 1 << 16)
+        self._check_memory("program_words", 1, 1 << 16)
+
+    def _check_memory(self, name: str, unit: int, limit: int) -> None:
+        value = getattr(self, name)
+        if value % unit or not 2 * unit <= value <= limit:
+            raise ValueError(f"{name} must be a multiple of {unit} from {2 * unit} to {limit}, not {value!r}")
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers in the array, without the requantizers'."""
+        return self.lanes * self.columns
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of a weight word: a weight for each processing element."""
+        return self.lanes * self.columns
+
+    @property
+    def channels(self) -> int:
+        """Channels computed at once where each channel has its own input (depthwise, pooling, ADD)."""
+        return min(self.lanes, self.columns)
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the weight memory."""
+        return self.weight_bytes // self.word_bytes
+
+    @property
+    def parameter_words(self) -> int:
+        """Words of the parameter memory, each for ``requantizers`` channels."""
+        return self.parameter_channels // self.requantizers
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of activation memory that one host access carries."""
+        return min(4, self.requantizers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them."""
+        return {key: str(value) if isinstance(value, StrEnum) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> "AcceleratorConfig":
+        """Return the configuration with these fields.
+
+        Raises
+        ------
+        ValueError
+            If there is no such field; and as the constructor does.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in entries:
+            if key not in known:
+                raise ValueError(f"there is no configuration field {key!r}; there are {', '.join(known)}")
+        return cls(**entries)

@@ -1,0 +1,310 @@
+"""The layer program: the instruction and its encoding, and the host's address map.
+
+A program is a sequence of instructions, each ``Instruction.WORDS`` 32-bit words long; the last has ``end`` set. One
+instruction computes one layer, or a part of one, as a loop nest around the array:
+
+    for group in range(groups):                # columns (or channels) at once
+      for row in range(rows):                  # of the output
+        for column in range(columns):
+          for tap_y in range(taps_y):          # of the kernel
+            for tap_x in range(taps_x):
+              for chunk in range(ceil(run / lanes)):
+                read `lanes` bytes of activations and one word of weights; multiply; accumulate
+          requantize and write the group's channels
+
+Everything about a layer is in the steps by which the addresses move at each level, so that one loop nest serves
+convolution, fully-connected layers, depthwise convolution, pooling, MEAN, ADD, padding and plain copies.
+
+Loop counts are stored minus one. Addresses of activations are in bytes, modulo 2^20; addresses of weights and
+parameters are in words of those memories. Fields that hold a step may be negative modulo their width.
+"""
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Accumulate(IntEnum):
+    """What an accumulator does with the sum that its adder tree delivers."""
+
+    #: Add it.
+    ADD = 0
+    #: Keep the greater of both: MAX_POOL_2D.
+    MAX = 1
+    #: Shift it in by 16 bits, so that two sums stand side by side: ADD of two tensors.
+    PAIR = 2
+
+
+class Round(IntEnum):
+    """How the requantizers round."""
+
+    DOUBLE = 0
+    SINGLE = 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the instruction: where it lies and what it means."""
+
+    name: str
+    width: int
+    signed: bool
+    doc: str
+    word: int
+    offset: int
+
+
+def _layout(entries: list[tuple[str, int, bool, str]]) -> tuple[tuple[Field, ...], int]:
+    placed = []
+    word = offset = 0
+    for name, width, signed, doc in entries:
+        if offset + width > 32:
+            word, offset = word + 1, 0
+        placed.append(Field(name, width, signed, doc, word, offset))
+        offset += width
+    return tuple(placed), word + 1
+
+
+_U, _S = False, True
+
+#: Every field, packed in this order into 32-bit words from bit 0 up; no field crosses a word.
+FIELDS, INSTRUCTION_WORDS = _layout(
+    [
+        ("end", 1, _U, "last instruction of the program"),
+        ("accumulate", 2, _U, "what the accumulators do (Accumulate)"),
+        ("rounding", 1, _U, "how the requantizers round (Round)"),
+        ("input_unsigned", 1, _U, "activations read are uint8, not int8"),
+        ("weights_unsigned", 1, _U, "weights are uint8, not int8"),
+        ("weights_per_tap", 1, _U, "the weight address starts again at every tap and group, as pooling's ones do"),
+        ("parameters_shared", 1, _U, "one parameter word serves all groups and beats"),
+        ("pad_value", 8, _U, "the byte that stands for activations outside the feature map"),
+        ("beats", 7, _U, "beats of `requantizers` channels that drain a group, minus one"),
+        ("idle", 7, _U, "cycles without work after each output, so that draining keeps up"),
+        ("input_zero_point", 9, _S, "Zx, subtracted from activations"),
+        ("weight_zero_point", 9, _S, "Zw, subtracted from weights"),
+        ("output_zero_point", 9, _S, "Zo, added after requantization"),
+        ("clamp_low", 9, _S, "least output"),
+        ("clamp_high", 9, _S, "greatest output"),
+        ("groups", 16, _U, "groups of output channels, minus one"),
+        ("rows", 16, _U, "output rows, minus one"),
+        ("columns", 16, _U, "output columns, minus one"),
+        ("taps_y", 12, _U, "kernel rows, minus one"),
+        ("taps_x", 12, _U, "separately addressed kernel columns, minus one"),
+        ("run", 20, _U, "contiguous bytes of activations read for each tap, minus one"),
+        ("input_base", 20, _U, "address of the first kernel row's feature-map row, byte 0"),
+        ("input_row_step", 20, _U, "bytes from one output row's to the next's first input row"),
+        ("input_tap_step", 20, _U, "bytes from one kernel row's to the next's input row"),
+        ("y_first", 16, _S, "input row of the first output row's first tap"),
+        ("y_row_step", 16, _U, "input rows from one output row to the next"),
+        ("y_tap_step", 16, _U, "input rows from one kernel row to the next"),
+        ("input_rows", 16, _U, "rows of the feature map"),
+        ("x_first", 21, _S, "byte within the row of the first output column's first tap"),
+        ("x_column_step", 20, _U, "bytes from one output column to the next"),
+        ("x_tap_step", 20, _U, "bytes from one kernel column to the next"),
+        (
+            "x_group_step",
+            20,
+            _U,
+            "bytes from one group's to the next's input channels; 0 where all groups read the same",
+        ),
+        ("row_bytes", 20, _U, "bytes of a feature-map row"),
+        ("weight_base", 20, _U, "word of the first weights"),
+        ("parameter_base", 16, _U, "word of the first parameters"),
+        ("output_channels", 16, _U, "channels that are written, over all groups"),
+        ("output_base", 20, _U, "address of the first output"),
+        ("output_group_step", 20, _U, "bytes from one group's outputs to the next's"),
+        ("output_column_step", 20, _U, "bytes from one output column to the next"),
+        ("output_row_step", 20, _U, "bytes from one output row to the next"),
+        ("add_zero_point", 9, _S, "ADD: zero point of the operand that is scaled by one half"),
+        ("add_other_zero_point", 9, _S, "ADD: zero point of the other operand"),
+        ("add_shift", 5, _U, "ADD: right shift of the other operand"),
+        ("add_swap", 1, _U, "ADD: the operand read first is the other operand"),
+        ("add_multiplier", 31, _U, "ADD: multiplier of the other operand"),
+    ]
+)
+
+_BY_NAME = {field.name: field for field in FIELDS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """One instruction. Loop counts (``groups`` … ``taps_x``, ``run``, ``beats``) are given as counts, not minus one.
+
+    Raises
+    ------
+    ValueError
+        If a field does not fit its width; the message names it. Steps are taken modulo their width.
+    """
+
+    WORDS: ClassVar[int] = INSTRUCTION_WORDS
+    #: Fields stored minus one.
+    COUNTS: ClassVar[frozenset[str]] = frozenset({"beats", "groups", "rows", "columns", "taps_y", "taps_x", "run"})
+    #: Fields that are steps or addresses of activations, stored modulo 2^20.
+    MODULAR: ClassVar[frozenset[str]] = frozenset({"input_base", "input_row_step", "input_tap_step", "output_base"})
+
+    end: int = 0
+    accumulate: Accumulate = Accumulate.ADD
+    rounding: Round = Round.DOUBLE
+    input_unsigned: int = 0
+    weights_unsigned: int = 0
+    weights_per_tap: int = 0
+    parameters_shared: int = 0
+    pad_value: int = 0
+    beats: int = 1
+    idle: int = 0
+    input_zero_point: int = 0
+    weight_zero_point: int = 0
+    output_zero_point: int = 0
+    clamp_low: int = -128
+    clamp_high: int = 127
+    groups: int = 1
+    rows: int = 1
+    columns: int = 1
+    taps_y: int = 1
+    taps_x: int = 1
+    run: int = 1
+    input_base: int = 0
+    input_row_step: int = 0
+    input_tap_step: int = 0
+    y_first: int = 0
+    y_row_step: int = 0
+    y_tap_step: int = 0
+    input_rows: int = 1
+    x_first: int = 0
+    x_column_step: int = 0
+    x_tap_step: int = 0
+    x_group_step: int = 0
+    row_bytes: int = 1
+    weight_base: int = 0
+    parameter_base: int = 0
+    output_channels: int = 1
+    output_base: int = 0
+    output_group_step: int = 0
+    output_column_step: int = 0
+    output_row_step: int = 0
+    add_zero_point: int = 0
+    add_other_zero_point: int = 0
+    add_shift: int = 0
+    add_swap: int = 0
+    add_multiplier: int = 0
+
+    def __post_init__(self) -> None:
+        for field in FIELDS:
+            value = self._stored(field)
+            low, high = (
+                (-(1 << field.width - 1), (1 << field.width - 1) - 1) if field.signed else (0, (1 << field.width) - 1)
+            )
+            if not low <= value <= high:
+                raise ValueError(f"instruction field {field.name} holds {low} to {high}, not {value}")
+
+    def _stored(self, field: Field) -> int:
+        value = int(getattr(self, field.name)) - (field.name in self.COUNTS)
+        return value % (1 << field.width) if field.name in self.MODULAR else value
+
+    def encode(self) -> list[int]:
+        """Return the instruction as ``WORDS`` 32-bit words."""
+        words = [0] * self.WORDS
+        for field in FIELDS:
+            words[field.word] |= (self._stored(field) & (1 << field.width) - 1) << field.offset
+        return words
+
+    @classmethod
+    def decode(cls, words: list[int]) -> "Instruction":
+        """Return the instruction that ``WORDS`` words encode; unused bits are ignored.
+
+        Raises
+        ------
+        ValueError
+            If there are not ``WORDS`` words, or a code has no meaning.
+        """
+        if len(words) != cls.WORDS:
+            raise ValueError(f"an instruction has {cls.WORDS} words, not {len(words)}")
+        entries = {}
+        for field in FIELDS:
+            value = words[field.word] >> field.offset & (1 << field.width) - 1
+            if field.signed and value >> field.width - 1:
+                value -= 1 << field.width
+            entries[field.name] = value + (field.name in cls.COUNTS)
+        entries["accumulate"] = Accumulate(entries["accumulate"])
+        entries["rounding"] = Round(entries["rounding"])
+        return cls(**entries)
+
+
+assert {field.name for field in fields(Instruction)} == set(_BY_NAME)
+
+
+class Region(IntEnum):
+    """The host bus: bits 23 … 21 of an address choose what bits 20 … 0 address."""
+
+    #: Control and counters, by ``Register``.
+    CONTROL = 0
+    #: Program words.
+    PROGRAM = 1
+    #: Parameters: ``PARAMETER_PIECES`` words a channel, in the order bias, multiplier, shift.
+    PARAMETERS = 2
+    #: Weights: the address is ``word · pieces + piece``, where a weight word has ``max(1, word_bytes / 4)`` pieces.
+    WEIGHTS = 3
+    #: Activations: byte addresses, ``config.host_bytes`` bytes an access, least address in bits 7 … 0.
+    ACTIVATIONS = 4
+    #: What each instruction took: ``LOG_PIECES`` words an instruction, in order, by ``LogEntry``.
+    LOG = 5
+
+
+#: The first bit of an address that chooses the region.
+REGION_SHIFT = 21
+ADDRESS_WIDTH = 24
+
+
+class Register(IntEnum):
+    """Words of the control region."""
+
+    #: Reads ``IDENTIFICATION``.
+    IDENTIFICATION = 0
+    #: Bits 3…0, 7…4, 11…8: log2 of lanes, columns, requantizers; bits 15…12: the PE kind.
+    CONFIGURATION = 1
+    #: Writing ``Command.RUN`` runs the program from its start, ``Command.STEP`` one instruction from where the last
+    #: step ended; reads 1 while it runs.
+    STATUS = 2
+    #: Cycles from start to the last output written.
+    CYCLES = 3
+    #: Cycles in which the array was fed.
+    BUSY = 4
+    #: Cycles lost because the requantizers drained an earlier output.
+    STALL_DRAIN = 5
+    #: Cycles spent on fetching instructions.
+    STALL_FETCH = 6
+    #: Cycles spent on waiting for a layer's last outputs before the next layer reads them.
+    STALL_FLUSH = 7
+    #: Instructions executed.
+    INSTRUCTIONS = 8
+
+
+class Command(IntEnum):
+    """What a write to ``Register.STATUS`` asks for."""
+
+    RUN = 1
+    STEP = 2
+
+
+class LogEntry(IntEnum):
+    """Words of the log for each instruction."""
+
+    #: Cycles from the end of the previous instruction (or the start) to the last output written.
+    CYCLES = 0
+    #: Cycles in which the array was fed.
+    BUSY = 1
+    #: Cycles lost because the requantizers drained an earlier output.
+    STALL_DRAIN = 2
+
+
+IDENTIFICATION = 0x5A504E54  # "ZPNT"
+LOG_ENTRIES = 256
+LOG_PIECES = 4
+PARAMETER_PIECES = 4
+
+
+def address(region: Region, offset: int) -> int:
+    """Return the host address of a word."""
+    if not 0 <= offset < 1 << REGION_SHIFT:
+        raise ValueError(f"region {region.name} has offsets up to {(1 << REGION_SHIFT) - 1}, not {offset}")
+    return region << REGION_SHIFT | offset
