@@ -1,0 +1,186 @@
+import gc
+
+import numpy as np
+import pytest
+from amaranth.hdl import Array, Module, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from zeropoint_sim.bench import Stalls, collect, drive, get, put, run_bench
+from zeropoint_sim.transport import Watchdog
+
+PAIR = data.StructLayout({"a": signed(8), "b": 4})
+
+
+class Queue(wiring.Component):
+    """A stream through a FIFO; ``fault`` breaks it in a given way."""
+
+    def __init__(self, shape, fault=None):
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+        self.fault = fault
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=len(Value.cast(self.i.payload)), depth=4)
+        busy = Signal()
+        m.d.sync += busy.eq(self.o.valid & ~self.o.ready & ~busy)
+        m.d.comb += [
+            fifo.w_data.eq(self.i.payload),
+            fifo.w_en.eq(self.i.valid),
+            self.i.ready.eq(0 if self.fault == "stuck" else fifo.w_rdy),
+            self.o.payload.eq(fifo.r_data),
+            self.o.valid.eq(fifo.r_rdy & (~busy if self.fault == "retract" else 1)),
+            fifo.r_en.eq(self.o.ready & self.o.valid),
+        ]
+        return m
+
+
+class Pipeline(wiring.Component):
+    """Two cycles late: the sum of two signals, whether ``valid`` or not."""
+
+    valid: In(1)
+    a: In(signed(8))
+    b: In(signed(8))
+    done: Out(1)
+    total: Out(signed(9))
+
+    def elaborate(self, platform):
+        m = Module()
+        stage = Signal(signed(9))
+        valid = Signal()
+        m.d.sync += [stage.eq(self.a + self.b), valid.eq(self.valid), self.total.eq(stage), self.done.eq(valid)]
+        return m
+
+
+@pytest.mark.parametrize("stalls", [(None, None), (Stalls(1), None), (None, Stalls(2, 0.8)), (Stalls(3), Stalls(4))])
+def test_values_pass_in_order(stalls):
+    dut = Queue(signed(16))
+    values = np.arange(-50, 50, dtype=np.int16)
+
+    async def source(ctx):
+        await put(ctx, dut.i, values, stalls[0])
+
+    async def sink(ctx):
+        assert await get(ctx, dut.o, len(values), stalls[1]) == values.tolist()
+
+    run_bench(dut, source, sink, deadline=2000)
+
+
+def test_structures_pass():
+    dut = Queue(PAIR)
+    received = []
+
+    async def source(ctx):
+        await put(ctx, dut.i, [{"a": np.int8(-3), "b": np.uint8(9)}, {"a": 4, "b": 0}], Stalls(5))
+
+    async def sink(ctx):
+        received.extend(await get(ctx, dut.o, 2))
+
+    run_bench(dut, source, sink, deadline=200)
+    assert [(int(value.a), int(value.b)) for value in received] == [(-3, 9), (4, 0)]
+
+
+def test_pipeline_rows_come_out_whatever_the_gaps():
+    dut = Pipeline()
+    rows = np.random.default_rng(0).integers(-128, 128, (50, 2))
+
+    async def source(ctx):
+        await drive(ctx, dut.valid, (dut.a, dut.b), rows, Stalls(6))
+
+    async def sink(ctx):
+        assert await collect(ctx, dut.done, (dut.total,), 50) == [(int(total),) for total in rows.sum(axis=1)]
+
+    run_bench(dut, source, sink, deadline=1000)
+
+
+def test_combinational_component_needs_no_domain():
+    m = Module()
+    index, value = Signal(2), Signal(8)
+    m.d.comb += value.eq(Array([3, 1, 4, 1])[index])
+
+    async def bench(ctx):
+        for expected in (3, 1, 4, 1):
+            assert ctx.get(value) == expected
+            ctx.set(index, ctx.get(index) + 1)
+            await ctx.tick()
+
+    run_bench(m, bench, deadline=10)
+
+
+@pytest.mark.parametrize("wait", ["put", "until", "repeat", "for"])
+def test_stuck_bench_is_named_and_ends_cleanly(wait, recwarn):
+    dut = Queue(8, fault="stuck")
+
+    async def source(ctx):
+        if wait == "put":
+            await put(ctx, dut.i, [1], Stalls(7))
+        elif wait == "until":
+            await ctx.tick().until(dut.i.ready)
+        elif wait == "repeat":
+            await ctx.tick().repeat(10_000)
+        else:
+            async for _ in ctx.tick():
+                pass
+
+    async def done(ctx):
+        await ctx.tick()
+
+    with pytest.raises(Watchdog, match=r"^after 100 cycles still waiting: source at test_bench\.py:\d+(, .*)?$"):
+        run_bench(dut, source, done, deadline=100)
+    gc.collect()
+    assert not recwarn.list
+
+
+def test_failed_assertion_comes_through_while_others_wait(recwarn):
+    dut = Queue(8)
+
+    async def sink(ctx):
+        await get(ctx, dut.o, 1)
+
+    async def failing(ctx):
+        await ctx.tick().repeat(3)
+        raise AssertionError("seen")
+
+    with pytest.raises(AssertionError, match="seen"):
+        run_bench(dut, sink, failing, deadline=100)
+    gc.collect()
+    assert not recwarn.list
+
+
+def test_background_bench_need_not_end(tmp_path):
+    dut = Queue(8)
+
+    async def source(ctx):
+        await put(ctx, dut.i, range(20))
+
+    async def sink(ctx):
+        await get(ctx, dut.o, 1 << 30)
+
+    run_bench(dut, source, background=[sink], deadline=100, trace=tmp_path / "t.vcd")
+    assert b"$enddefinitions" in (tmp_path / "t.vcd").read_bytes()
+
+
+def test_broken_stream_rule_is_seen():
+    dut = Queue(8, fault="retract")
+
+    async def source(ctx):
+        await put(ctx, dut.i, [1, 2, 3])
+
+    async def sink(ctx):
+        await get(ctx, dut.o, 3, Stalls(8, 0.9))
+
+    with pytest.raises(AssertionError, match="offer 0x1 was taken back or changed"):
+        run_bench(dut, source, sink, deadline=1000)
+
+
+def test_stalls_repeat_with_their_seed(capsys):
+    def pattern(seed):
+        stalls = Stalls(seed, 0.3)
+        return [stalls.hold() for _ in range(1000)]
+
+    assert pattern(1) == pattern(1) != pattern(2)
+    assert 200 < sum(pattern(1)) < 400
+    assert capsys.readouterr().out.startswith("Stalls(seed=1, probability=0.3)\n")
+    with pytest.raises(ValueError, match=r"^probability must be at least 0 and below 1, not 1$"):
+        Stalls(1, 1)
