@@ -11,8 +11,8 @@ class HostBusSignature(wiring.Signature):
 
     A cycle with ``write`` or ``read`` asserted is one access to ``address`` (see :class:`zeropoint_hw.isa.Region`);
     both may be asserted in every cycle, but not together. Each read is answered once, in order, by a cycle with
-    ``read_valid`` and the data, a fixed number of cycles later that depends on the region only. While a program runs,
-    only the control region may be accessed.
+    ``read_valid`` and the data, a fixed number of cycles later. While a program runs, only the control region may be
+    accessed.
 
     Members
     -------
@@ -41,9 +41,3 @@ class HostBusSignature(wiring.Signature):
                 "read_data": In(32),
             }
         )
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, HostBusSignature)
-
-    def __repr__(self) -> str:
-        return "HostBusSignature()"

@@ -31,7 +31,7 @@ class Accumulate(IntEnum):
     ADD = 0
     #: Keep the greater of both: MAX_POOL_2D.
     MAX = 1
-    #: Shift it in by 16 bits, so that two sums stand side by side: ADD of two tensors.
+    #: Set it beside the sum before, 10 bits each: ADD of two tensors.
     PAIR = 2
 
 

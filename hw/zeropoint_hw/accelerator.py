@@ -1,0 +1,268 @@
+"""The accelerator: memories, pipeline, sequencer and counters behind the host bus.
+
+The pipeline in the order in which data meets it, each stage feeding the next without back-pressure::
+
+    sequencer ─ loop nest ─ input address ─┬─ activation memory ─┐
+                                           └─ weight memory ─────┴─ array ─ drain ─┬──────────────┬─ requantizer
+                                                                                   └─ add scaler ─┘       │
+                                           activation memory ◀─ writer ◀──────────────────────────────────┘
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from zeropoint_hw.add_scaler import AddScaler
+from zeropoint_hw.array import Array
+from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
+from zeropoint_hw.counters import Counters
+from zeropoint_hw.drain import Drain
+from zeropoint_hw.host import HostBusSignature
+from zeropoint_hw.isa import (
+    IDENTIFICATION,
+    PARAMETER_PIECES,
+    REGION_SHIFT,
+    Accumulate,
+    Command,
+    Region,
+    Register,
+)
+from zeropoint_hw.layout import delay
+from zeropoint_hw.loops import InputAddress, LoopNest
+from zeropoint_hw.memory import ActivationMemory, ParameterMemory, WordMemory
+from zeropoint_hw.requantizer import Requantizer
+from zeropoint_hw.sequencer import Sequencer
+from zeropoint_hw.writer import Writer
+
+
+@dataclass(frozen=True)
+class Rom:
+    """What a read-only accelerator holds.
+
+    Attributes
+    ----------
+    program
+        32-bit words.
+    parameters
+        For each channel its bias, multiplier and shift.
+    weights
+        Words of the weight memory, lane 0 of column 0 in the least significant byte.
+    """
+
+    program: Sequence[int]
+    parameters: Sequence[tuple[int, int, int]]
+    weights: Sequence[int]
+
+
+def configuration_word(config: AcceleratorConfig) -> int:
+    """Return what ``Register.CONFIGURATION`` reads."""
+    sizes = (config.lanes, config.columns, config.requantizers)
+    word = sum((size.bit_length() - 1) << 4 * index for index, size in enumerate(sizes))
+    return word | list(PEKind).index(config.pe) << 12
+
+
+class Accelerator(wiring.Component):
+    """A layer-program processor for integer networks.
+
+    Parameters
+    ----------
+    config
+        What to build.
+    rom
+        What its memories hold where ``config.weight_source`` is ``rom``; must be None otherwise.
+
+    Members
+    -------
+    host : In(HostBusSignature())
+        The host's bus.
+
+    Raises
+    ------
+    ValueError
+        If ``rom`` is missing, not wanted, or too large for the memories.
+    """
+
+    #: Cycles from a read on the host bus to its answer.
+    READ_LATENCY = ActivationMemory.READ_LATENCY + 1
+
+    def __init__(self, config: AcceleratorConfig, rom: Rom | None = None) -> None:
+        if (rom is not None) != (config.weight_source is WeightSource.ROM):
+            raise ValueError(f"weight_source {config.weight_source!s} and rom={rom is not None} do not go together")
+        self._config, self._rom = config, rom
+        super().__init__({"host": In(HostBusSignature())})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, rom = self._config, self._rom
+
+        m.submodules.program = program = WordMemory(32, config.program_words, 32, rom and rom.program)
+        weight_piece = min(32, 8 * config.word_bytes)
+        m.submodules.weights = weights = WordMemory(
+            8 * config.word_bytes, config.weight_words, weight_piece, rom and rom.weights
+        )
+        m.submodules.parameters = parameters = ParameterMemory(config, rom and rom.parameters)
+        m.submodules.activations = activations = ActivationMemory(config)
+        m.submodules.sequencer = sequencer = Sequencer(config)
+        m.submodules.loops = loops = LoopNest(config)
+        m.submodules.addresses = addresses = InputAddress(config)
+        m.submodules.array = array = Array(config)
+        m.submodules.drain = drain = Drain(config)
+        m.submodules.requantizer = requantizer = Requantizer(config.requantizers)
+        m.submodules.writer = writer = Writer(config)
+
+        instruction = sequencer.instruction
+        for stage in (loops, addresses, array, drain, requantizer, writer):
+            m.d.comb += stage.instruction.eq(instruction)
+        for stage in (loops, addresses, drain, writer):
+            m.d.comb += stage.start.eq(sequencer.start)
+
+        # From the loop nest to the array: the weight address waits until the activations are on their way.
+        read_latency = InputAddress.LATENCY + ActivationMemory.READ_LATENCY
+        weight_wait = read_latency - WordMemory.READ_LATENCY
+        flags = delay(m, Cat(loops.valid, loops.first, loops.last, loops.level), read_latency, "flags")
+        m.d.comb += [
+            addresses.valid.eq(loops.valid),
+            addresses.level.eq(loops.level),
+            weights.read_address.eq(delay(m, addresses.weight_address, weight_wait, "weight_address")),
+            Cat(array.valid, array.first, array.last, array.level).eq(flags),
+            array.activations.eq(activations.read_data),
+            array.mask.eq(delay(m, addresses.mask, ActivationMemory.READ_LATENCY, "mask")),
+            array.weights.eq(weights.read_data),
+        ]
+
+        # From the array to the requantizers, by way of the add scalers where two operands are to be added.
+        adding = instruction.accumulate == Accumulate.PAIR
+        m.d.comb += [
+            drain.done.eq(array.done),
+            drain.done_level.eq(array.done_level),
+            drain.accumulators.eq(array.accumulators),
+            drain.activation_sum.eq(array.activation_sum),
+            parameters.read_address.eq(drain.parameter_address),
+            requantizer.parameters.eq(parameters.read_data),
+            Cat(requantizer.beat, requantizer.beat_level).eq(
+                Mux(
+                    adding,
+                    delay(m, Cat(drain.beat, drain.beat_level), AddScaler.LATENCY, "add_beat"),
+                    Cat(drain.beat, drain.beat_level),
+                )
+            ),
+        ]
+        for index, value in enumerate(drain.values):
+            m.submodules[f"add_scaler{index}"] = scaler = AddScaler()
+            m.d.comb += [
+                scaler.instruction.eq(instruction),
+                scaler.pair.eq(value),
+                requantizer.values[index].eq(Mux(adding, scaler.value, value)),
+            ]
+
+        # From the requantizers to the next layer's inputs.
+        m.d.comb += [
+            writer.beat.eq(requantizer.result_beat),
+            writer.beat_level.eq(requantizer.result_level),
+            sequencer.done.eq(writer.done),
+            sequencer.program_data.eq(program.read_data),
+            program.read_address.eq(sequencer.program_address),
+            activations.read_address.eq(addresses.address),
+            activations.write_address.eq(writer.address),
+            activations.write_data.eq(requantizer.results),
+            activations.write_count.eq(writer.count),
+        ]
+
+        m.submodules.counters = counters = Counters()
+        m.d.comb += [
+            counters.restart.eq(sequencer.restart),
+            counters.busy.eq(sequencer.busy),
+            counters.fetching.eq(sequencer.fetching),
+            counters.working.eq(loops.valid),
+            counters.stalled.eq(loops.stalled),
+            counters.done.eq(writer.done),
+        ]
+        self._connect_host(m, sequencer, counters, activations, weights, parameters, program)
+        return m
+
+    def _connect_host(
+        self,
+        m: Module,
+        sequencer: Sequencer,
+        counters: Counters,
+        activations: ActivationMemory,
+        weights: WordMemory,
+        parameters: ParameterMemory,
+        program: WordMemory,
+    ) -> None:
+        """Decode the host's accesses; those to activations take the pipeline's own ports while it rests."""
+        config, host = self._config, self.host
+        region, offset = host.address[REGION_SHIFT:], host.address[:REGION_SHIFT]
+
+        def writes(chosen: Region) -> Signal:
+            return host.write & (region == chosen)
+
+        command = writes(Region.CONTROL) & (offset == Register.STATUS)
+        m.d.comb += [
+            sequencer.run.eq(command & (host.write_data == Command.RUN)),
+            sequencer.step.eq(command & (host.write_data == Command.STEP)),
+        ]
+        if config.weight_source is WeightSource.RAM:
+            piece_bits = (max(1, config.word_bytes // 4) - 1).bit_length()
+            parameter_bits = (PARAMETER_PIECES - 1).bit_length()
+            m.d.comb += [
+                program.write_address.eq(offset),
+                program.write_data.eq(host.write_data),
+                program.write_enable.eq(writes(Region.PROGRAM)),
+                weights.write_address.eq(offset[piece_bits:]),
+                weights.write_piece.eq(offset[:piece_bits]),
+                weights.write_data.eq(host.write_data),
+                weights.write_enable.eq(writes(Region.WEIGHTS)),
+                parameters.write_channel.eq(offset[parameter_bits:]),
+                parameters.write_piece.eq(offset[:parameter_bits]),
+                parameters.write_data.eq(host.write_data),
+                parameters.write_enable.eq(writes(Region.PARAMETERS)),
+            ]
+        with m.If(~sequencer.busy):
+            m.d.comb += activations.read_address.eq(offset)
+            with m.If(writes(Region.ACTIVATIONS)):
+                m.d.comb += [
+                    activations.write_address.eq(offset),
+                    activations.write_data.eq(host.write_data),
+                    activations.write_count.eq(config.host_bytes),
+                ]
+
+        control = Signal(32)
+        registers = {
+            Register.IDENTIFICATION: IDENTIFICATION,
+            Register.CONFIGURATION: configuration_word(config),
+            Register.STATUS: sequencer.busy,
+            Register.CYCLES: counters.cycles,
+            Register.BUSY: counters.busy_cycles,
+            Register.STALL_DRAIN: counters.stall_drain,
+            Register.STALL_FETCH: counters.stall_fetch,
+            Register.STALL_FLUSH: counters.stall_flush,
+            Register.INSTRUCTIONS: counters.instructions,
+        }
+        with m.Switch(offset):
+            for register, value in registers.items():
+                with m.Case(register):
+                    m.d.sync += control.eq(value)
+            with m.Default():
+                m.d.sync += control.eq(0)
+        m.d.comb += counters.log_address.eq(offset)
+
+        late_region = delay(m, region, self.READ_LATENCY, "region")
+        answers = {
+            Region.CONTROL: delay(m, control, self.READ_LATENCY - 1, "control"),
+            Region.LOG: delay(m, counters.log_data, self.READ_LATENCY - Counters.LOG_LATENCY, "log"),
+            Region.ACTIVATIONS: delay(
+                m,
+                activations.read_data.as_value()[: 8 * config.host_bytes],
+                self.READ_LATENCY - ActivationMemory.READ_LATENCY,
+                "bytes",
+            ),
+        }
+        m.d.comb += host.read_valid.eq(delay(m, host.read, self.READ_LATENCY, "read"))
+        with m.Switch(late_region):
+            for chosen, answer in answers.items():
+                with m.Case(chosen):
+                    m.d.comb += host.read_data.eq(answer)

@@ -1,0 +1,143 @@
+"""The array: lanes × columns processing elements, an adder tree and an accumulator a column."""
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.isa import Accumulate
+from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, delay
+from zeropoint_hw.pe import OPERAND, PROCESSING_ELEMENTS, ProcessingElement, extend
+
+#: Bits that hold any sum of one activation: in them MAX_POOL_2D compares and ADD sets two operands side by side.
+OPERAND_SUM = signed(10)
+
+
+def _adder_tree(m: Module, terms: list[Signal], name: str) -> tuple[Signal, int]:
+    """Return the terms' sum and its latency: a register after every second level, and after the last."""
+    latency = level = 0
+    while len(terms) > 1:
+        level += 1
+        sums = [left + right for left, right in zip(terms[::2], terms[1::2], strict=True)]
+        if level % 2 == 0 or len(sums) == 1:
+            latency += 1
+            registered = [Signal(s.shape(), name=f"{name}_{level}_{index}") for index, s in enumerate(sums)]
+            m.d.sync += [register.eq(s) for register, s in zip(registered, sums, strict=True)]
+            sums = registered
+        terms = sums
+    return terms[0], latency
+
+
+class Array(wiring.Component):
+    """A dot-product array: an activation word is broadcast to all columns, each adds its lanes' products.
+
+    Takes a word of activations and a word of weights in every cycle with ``valid`` and never stalls. ``LATENCY`` cycles
+    after the cycle with ``last`` (given by :attr:`latency`), ``done`` is asserted for one cycle, in which
+    ``accumulators`` hold the output's sums; they may change in the next cycle.
+
+    Parameters
+    ----------
+    config
+        Gives lanes, columns, PE kind and accumulator width.
+
+    Members
+    -------
+    instruction : In(InstructionLayout)
+        Held still while words are under way.
+    valid, first, last, level : In
+        An array cycle, the output's first and last, and the loop that moves on after it.
+    activations : In(ArrayLayout(8, lanes))
+        Bytes, in the cycle of ``valid``.
+    mask : In(lanes)
+        Which lanes hold activations; the others stand for ``pad_value``.
+    weights : In(8 · lanes · columns)
+        The byte of lane ``l`` and column ``c`` is byte ``c · lanes + l``.
+    done : Out(1)
+        An output is complete.
+    done_level : Out(3)
+        The loop that moves on after it.
+    accumulators : Out(ArrayLayout(signed(accumulator_width), columns))
+        The output's sums.
+    activation_sum : Out(signed(accumulator_width))
+        Σx over the output's activations, as ``fold`` needs it; 0 for other kinds.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        self._accumulator = signed(config.accumulator_width)
+        levels = (config.lanes - 1).bit_length()
+        #: Cycles from ``last`` to ``done``: input, products, adder tree, accumulator.
+        self.latency = 1 + ProcessingElement.LATENCY + (levels + 1) // 2 + 1
+        super().__init__(
+            {
+                "instruction": In(InstructionLayout),
+                "valid": In(1),
+                "first": In(1),
+                "last": In(1),
+                "level": In(LEVEL_WIDTH),
+                "activations": In(data.ArrayLayout(8, config.lanes)),
+                "mask": In(config.lanes),
+                "weights": In(8 * config.word_bytes),
+                "done": Out(1),
+                "done_level": Out(LEVEL_WIDTH),
+                "accumulators": Out(data.ArrayLayout(self._accumulator, config.columns)),
+                "activation_sum": Out(self._accumulator),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, i = self._config, self.instruction
+        pe_class = PROCESSING_ELEMENTS[config.pe]
+
+        # Masked lanes take the pad value, whose difference from the zero point is what padding means to the layer.
+        operands = []
+        for lane in range(config.lanes):
+            byte = Signal(8, name=f"byte{lane}")
+            value = extend(byte, i.input_unsigned)
+            operand = Signal(OPERAND, name=f"operand{lane}")
+            m.d.sync += byte.eq(Mux(self.mask[lane], self.activations[lane], i.pad_value))
+            m.d.sync += operand.eq(value - i.input_zero_point if pe_class.subtracts_input_zero_point else value)
+            operands.append(operand)
+        weights = delay(m, self.weights, 1, "weights")
+
+        sums = []
+        tree_latency = 0
+        for column in range(config.columns):
+            products = []
+            for lane in range(config.lanes):
+                m.submodules[f"pe_{lane}_{column}"] = pe = pe_class()
+                m.d.comb += [
+                    pe.activation.eq(operands[lane]),
+                    pe.weight.eq(weights.word_select(column * config.lanes + lane, 8)),
+                    pe.weights_unsigned.eq(i.weights_unsigned),
+                    pe.weight_zero_point.eq(i.weight_zero_point),
+                ]
+                products.append(pe.product)
+            total, tree_latency = _adder_tree(m, products, f"tree{column}")
+            sums.append(total)
+
+        ahead = 1 + ProcessingElement.LATENCY + tree_latency
+        assert ahead + 1 == self.latency
+        flags = delay(m, Cat(self.valid, self.first, self.last & self.valid, self.level), ahead, "flags")
+        valid, first, last, level = flags[0], flags[1], flags[2], flags[3:]
+        m.d.sync += [self.done.eq(last), self.done_level.eq(level)]
+        with m.If(valid):
+            for total, accumulator in zip(sums, self.accumulators, strict=True):
+                new, old = total[: OPERAND_SUM.width].as_signed(), accumulator[: OPERAND_SUM.width].as_signed()
+                with m.If(first):
+                    m.d.sync += accumulator.eq(total)
+                with m.Elif(i.accumulate == Accumulate.MAX):
+                    with m.If(new > old):
+                        m.d.sync += accumulator.eq(total)
+                with m.Elif(i.accumulate == Accumulate.PAIR):
+                    m.d.sync += accumulator.eq(Cat(new, old))
+                with m.Else():
+                    m.d.sync += accumulator.eq(accumulator + total)
+
+        if config.pe is PEKind.FOLD:
+            late = [delay(m, operand, 1, f"late{lane}") for lane, operand in enumerate(operands)]
+            total, _ = _adder_tree(m, late, "activation_tree")
+            with m.If(valid):
+                m.d.sync += self.activation_sum.eq(Mux(first, total, self.activation_sum + total))
+        return m

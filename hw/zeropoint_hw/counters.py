@@ -1,0 +1,85 @@
+"""The counters: where the cycles of a program went, and of each of its instructions."""
+
+from amaranth import Module, Signal
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from zeropoint_hw.isa import LOG_ENTRIES, LOG_PIECES, LogEntry
+
+_WORD = 32
+
+
+class Counters(wiring.Component):
+    """Counts cycles by what they were spent on; the parts add up to the whole.
+
+    Members
+    -------
+    restart : In(1)
+        Clears all counters; the program begins in the next cycle.
+    busy : In(1)
+        The sequencer is at work.
+    fetching, working, stalled : In(1)
+        It fetches; the array is fed; the array waits for the drain. All other busy cycles wait for last outputs.
+    done : In(1)
+        An instruction's last cycle.
+    cycles, busy_cycles, stall_drain, stall_fetch, stall_flush, instructions : Out(32)
+        Counts since ``restart``.
+    log_address : In
+        ``entry · LOG_PIECES + LogEntry``.
+    log_data : Out(32)
+        What the log holds there, ``LOG_LATENCY`` cycles later. Instructions beyond ``LOG_ENTRIES`` are not logged.
+    """
+
+    LOG_LATENCY = 2
+
+    def __init__(self) -> None:
+        counts = ("cycles", "busy_cycles", "stall_drain", "stall_fetch", "stall_flush", "instructions")
+        super().__init__(
+            {
+                **{name: In(1) for name in ("restart", "busy", "fetching", "working", "stalled", "done")},
+                **{name: Out(_WORD) for name in counts},
+                "log_address": In(range(LOG_ENTRIES * LOG_PIECES)),
+                "log_data": Out(_WORD),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        flushing = self.busy & ~(self.fetching | self.working | self.stalled)
+        totals = (
+            (self.cycles, self.busy),
+            (self.busy_cycles, self.working),
+            (self.stall_drain, self.stalled),
+            (self.stall_fetch, self.fetching),
+            (self.stall_flush, flushing),
+            (self.instructions, self.done),
+        )
+        for total, event in totals:
+            with m.If(self.restart):
+                m.d.sync += total.eq(0)
+            with m.Elif(event):
+                m.d.sync += total.eq(total + 1)
+
+        # The instruction under way, its cycle under way included.
+        entry = Signal(data.ArrayLayout(_WORD, LOG_PIECES))
+        events = {LogEntry.CYCLES: self.busy, LogEntry.BUSY: self.working, LogEntry.STALL_DRAIN: self.stalled}
+        current = Signal.like(entry)
+        for index, event in events.items():
+            m.d.comb += current[index].eq(entry[index] + event)
+        m.d.sync += entry.eq(current)
+        with m.If(self.restart | self.done):
+            m.d.sync += entry.eq(0)
+
+        m.submodules.log = log = memory.Memory(shape=_WORD * LOG_PIECES, depth=LOG_ENTRIES, init=[])
+        write, read = log.write_port(), log.read_port()
+        piece_bits = (LOG_PIECES - 1).bit_length()
+        piece = Signal(piece_bits)
+        m.d.comb += [
+            write.addr.eq(self.instructions),
+            write.data.eq(current),
+            write.en.eq(self.done & (self.instructions < LOG_ENTRIES)),
+            read.addr.eq(self.log_address[piece_bits:]),
+            read.en.eq(1),
+        ]
+        m.d.sync += [piece.eq(self.log_address[:piece_bits]), self.log_data.eq(read.data.word_select(piece, _WORD))]
+        return m

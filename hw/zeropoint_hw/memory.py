@@ -1,0 +1,245 @@
+"""The memories: activations at any byte address, and weights, parameters and program in whole words."""
+
+from collections.abc import Sequence
+
+from amaranth import Cat, Const, Module, Signal, unsigned
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.layout import ParameterLayout, delay
+
+
+class ActivationMemory(wiring.Component):
+    """Bytes, read ``lanes`` at a time and written up to ``requantizers`` at a time, both at any byte address.
+
+    Byte ``a`` lies in bank ``a mod lanes``, row ``a div lanes``; each bank has a row address of its own, and a rotation
+    brings bank to lane. One read and one write can start in every cycle. A read answers ``READ_LATENCY`` cycles after
+    its address and sees writes that began at least two cycles before it. Bytes beyond the memory's end read as anything
+    and are not to be written.
+
+    Parameters
+    ----------
+    config
+        Gives lanes, requantizers and size.
+
+    Members
+    -------
+    read_address : In
+        Byte address of lane 0.
+    read_data : Out(ArrayLayout(8, lanes))
+        Lane ``i`` holds byte ``read_address + i``.
+    write_address : In
+        Byte address of the first byte written.
+    write_data : In(ArrayLayout(8, requantizers))
+        Bytes, the first at ``write_address``.
+    write_count : In
+        How many of them are written; 0 for none.
+    """
+
+    READ_LATENCY = 4
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        address = range(config.activation_bytes)
+        super().__init__(
+            {
+                "read_address": In(address),
+                "read_data": Out(data.ArrayLayout(8, config.lanes)),
+                "write_address": In(address),
+                "write_data": In(data.ArrayLayout(8, config.requantizers)),
+                "write_count": In(range(config.requantizers + 1)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        lanes, depth = config.lanes, config.activation_bytes // config.lanes
+        bits = lanes.bit_length() - 1
+
+        def row_of(address: Signal, bank: int) -> object:
+            # The byte of this bank among `lanes` consecutive ones lies a row further if the run wraps before it.
+            return address[bits:] + (address[:bits] > bank)
+
+        banks_data = []
+        for bank in range(lanes):
+            storage = memory.Memory(shape=8, depth=depth, init=[])
+            m.submodules[f"bank{bank}"] = storage
+            write, read = storage.write_port(), storage.read_port()
+
+            row = Signal(range(depth), name=f"read_row{bank}")
+            out = Signal(8, name=f"bank_data{bank}")
+            m.d.sync += [row.eq(row_of(self.read_address, bank)), out.eq(read.data)]
+            m.d.comb += [read.addr.eq(row), read.en.eq(1)]
+            banks_data.append(out)
+
+            # Which of the bytes written this bank takes, if any.
+            place = Signal(bits, name=f"place{bank}") if bits else Const(0, 0)
+            if bits:
+                m.d.comb += place.eq(bank - self.write_address[:bits])
+            write_row = Signal(range(depth), name=f"write_row{bank}")
+            write_byte = Signal(8, name=f"write_byte{bank}")
+            write_enable = Signal(name=f"write_enable{bank}")
+            m.d.sync += [
+                write_row.eq(row_of(self.write_address, bank)),
+                write_enable.eq(place < self.write_count),
+                write_byte.eq(
+                    self.write_data[place[: (config.requantizers - 1).bit_length()]] if bits else self.write_data[0]
+                ),
+            ]
+            m.d.comb += [write.addr.eq(write_row), write.data.eq(write_byte), write.en.eq(write_enable)]
+
+        offset = delay(m, self.read_address[:bits], 3, "offset") if bits else None
+        rotated = Cat(*banks_data)
+        for bit in range(bits):
+            stage = Signal(8 * lanes, name=f"rotated{bit}")
+            m.d.comb += stage.eq(rotated)
+            with m.If(offset[bit]):
+                m.d.comb += stage.eq(rotated.rotate_right(8 << bit))
+            rotated = stage
+        m.d.sync += self.read_data.eq(rotated)
+        return m
+
+
+class WordMemory(wiring.Component):
+    """Words that the pipeline reads whole and the host writes in pieces, or that nothing writes.
+
+    Parameters
+    ----------
+    width
+        Bits of a word.
+    depth
+        Words.
+    piece
+        Bits that the host writes at once; divides ``width``.
+    rom
+        Initial contents where the memory is not writable, else None.
+
+    Members
+    -------
+    read_address : In
+        Word to read.
+    read_data : Out(width)
+        The word, ``READ_LATENCY`` cycles later.
+    write_address, write_piece, write_data, write_enable : In
+        The host's write; absent where ``rom`` is given.
+    """
+
+    READ_LATENCY = 2
+
+    def __init__(self, width: int, depth: int, piece: int, rom: Sequence[int] | None = None) -> None:
+        if width % piece:
+            raise ValueError(f"a word of {width} bits has no pieces of {piece}")
+        if rom is not None and len(rom) > depth:
+            raise ValueError(f"{len(rom)} words do not fit a memory of {depth}")
+        self._width, self._depth, self._piece, self._rom = width, depth, piece, rom
+        members = {"read_address": In(range(depth)), "read_data": Out(width)}
+        if rom is None:
+            members |= {
+                "write_address": In(range(depth)),
+                "write_piece": In(range(width // piece)),
+                "write_data": In(piece),
+                "write_enable": In(1),
+            }
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.storage = storage = memory.Memory(
+            shape=unsigned(self._width), depth=self._depth, init=[int(word) for word in self._rom or ()]
+        )
+        read = storage.read_port()
+        m.d.comb += [read.addr.eq(self.read_address), read.en.eq(1)]
+        m.d.sync += self.read_data.eq(read.data)
+        if self._rom is None:
+            pieces = self._width // self._piece
+            write = storage.write_port(granularity=self._piece)
+            m.d.comb += [
+                write.addr.eq(self.write_address),
+                write.data.eq(self.write_data.replicate(pieces)),
+                write.en.eq(self.write_enable << self.write_piece),
+            ]
+        return m
+
+
+class ParameterMemory(wiring.Component):
+    """Bias, multiplier and shift of ``requantizers`` channels a word.
+
+    Parameters
+    ----------
+    config
+        Gives requantizers and size.
+    rom
+        Bias, multiplier and shift of each channel where the memory is not writable, else None.
+
+    Members
+    -------
+    read_address : In
+        Word to read.
+    read_data : Out(ArrayLayout(ParameterLayout, requantizers))
+        The channels' parameters, ``WordMemory.READ_LATENCY`` cycles later.
+    write_channel : In
+        Channel to write; absent, like the others, where ``rom`` is given.
+    write_piece : In(2)
+        0 for its bias, 1 for its multiplier, 2 for its shift.
+    write_data : In(32)
+        The value.
+    write_enable : In(1)
+        Writes it.
+    """
+
+    def __init__(self, config: AcceleratorConfig, rom: Sequence[tuple[int, int, int]] | None = None) -> None:
+        self._count = config.requantizers
+        self._writable = rom is None
+        self._memories = [
+            WordMemory(
+                width * self._count,
+                config.parameter_words,
+                width,
+                None if rom is None else self._packed([channel[piece] for channel in rom], width),
+            )
+            for piece, width in enumerate((32, 32, 8))
+        ]
+        members = {
+            "read_address": In(range(config.parameter_words)),
+            "read_data": Out(data.ArrayLayout(ParameterLayout, self._count)),
+        }
+        if self._writable:
+            members |= {
+                "write_channel": In(range(config.parameter_channels)),
+                "write_piece": In(2),
+                "write_data": In(32),
+                "write_enable": In(1),
+            }
+        super().__init__(members)
+
+    def _packed(self, values: list[int], width: int) -> list[int]:
+        fields = [value & (1 << width) - 1 for value in values]
+        starts = range(0, len(fields), self._count)
+        return [
+            sum(field << width * place for place, field in enumerate(fields[start : start + self._count]))
+            for start in starts
+        ]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.bias, m.submodules.multiplier, m.submodules.shift = self._memories
+        for piece, words in enumerate(self._memories):
+            m.d.comb += words.read_address.eq(self.read_address)
+            if self._writable:
+                place = (self._count - 1).bit_length()
+                m.d.comb += [
+                    words.write_address.eq(self.write_channel[place:]),
+                    words.write_piece.eq(self.write_channel[:place]),
+                    words.write_data.eq(self.write_data),
+                    words.write_enable.eq(self.write_enable & (self.write_piece == piece)),
+                ]
+        bias, multiplier, shift = (words.read_data for words in self._memories)
+        for index, channel in enumerate(self.read_data):
+            m.d.comb += [
+                channel.bias.eq(bias.word_select(index, 32)),
+                channel.multiplier.eq(multiplier.word_select(index, 32)),
+                channel.shift.eq(shift.word_select(index, 8)),
+            ]
+        return m
