@@ -4,6 +4,7 @@ Modules, in the order in which data meets them:
 
 - ``operators``: what an operator holds, its shapes and its multiply-accumulates.
 - ``graph``: tensors, float and quantized models, verified when made.
+- ``zp_schema``: a quantized model as JSON.
 - ``zp_file``: a quantized model as a file.
 """
 

@@ -10,11 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError
-from zeropoint.model.operators import Conv2D, DepthwiseConv2D, FullyConnected, Operator, Shape, Softmax
+from zeropoint.model.operators import (
+    MAX_ELEMENTS,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Operator,
+    Shape,
+    Softmax,
+)
 from zeropoint.numerics import Rounding, round_half_away
 
-#: Models beyond these sizes are refused before memory is asked for.
-MAX_ELEMENTS = 1 << 28
+#: Longer models are refused.
 MAX_OPERATORS = 4096
 
 

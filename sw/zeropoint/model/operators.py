@@ -13,6 +13,9 @@ from typing import ClassVar
 
 Shape = tuple[int, ...]
 
+#: The most elements that a tensor may have, a padded input included: more is refused before memory is asked for.
+MAX_ELEMENTS = 1 << 28
+
 
 @dataclass(frozen=True)
 class Padding:
@@ -36,7 +39,7 @@ class Clamp:
     high: float = inf
 
     def __post_init__(self) -> None:
-        if not self.low <= self.high:
+        if not self.low <= self.high or self.low == inf or self.high == -inf:
             raise ValueError(f"an activation must clamp to an interval, not to {self.low} … {self.high}")
 
     def __and__(self, other: "Clamp") -> "Clamp":
@@ -111,6 +114,8 @@ class _Windowed(Operator):
             raise ValueError(f"the input must be (height, width, channels), not {image}")
         pad = self.padding
         spans = (image[0] + pad.top + pad.bottom, image[1] + pad.left + pad.right)
+        if prod(spans) * image[2] > MAX_ELEMENTS:
+            raise ValueError(f"an input of {image} with {pad} has over {MAX_ELEMENTS} elements")
         out = tuple(
             (span - (size - 1) * dilation - 1) // stride + 1
             for span, size, dilation, stride in zip(spans, window, self.dilation, self.stride, strict=True)
