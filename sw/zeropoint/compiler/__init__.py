@@ -1,0 +1,17 @@
+"""From a quantized model to a layer program, a memory map and weight images.
+
+Modules, in the order in which data meets them:
+
+- ``options``: the accelerator's configuration from a file and from options.
+- ``compile``: who computes what, where tensors lie, and the program as a whole.
+- ``allocate``: activation memory by liveness.
+- ``lower``: each operator's loop nests.
+- ``pack``: weights in the order in which the array consumes them.
+- ``program``: the result, and ``images``: its memories' contents in many formats.
+- ``verify_program``: a program that addresses nothing outside its memories.
+- ``disassemble``: a program as text.
+"""
+
+from zeropoint.compiler.compile import Partition, compile_model, partition
+
+__all__ = ["Partition", "compile_model", "partition"]

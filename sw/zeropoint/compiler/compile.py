@@ -1,0 +1,150 @@
+"""The compiler: a quantized model and a configuration to a program."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from zeropoint.compiler.allocate import Request, allocate
+from zeropoint.compiler.lower import LOWERINGS, Emitter, lower
+from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
+from zeropoint.errors import ZeropointError
+from zeropoint.model import Operator, QuantizedModel, Reshape, Softmax, Tensor
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.isa import Instruction
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Who computes what: the hardware the first operators, the host the rest."""
+
+    hardware: tuple[Operator, ...]
+    host: tuple[Operator, ...]
+
+
+def partition(model: QuantizedModel) -> Partition:
+    """Split a model's operators into those that the hardware runs and those left to the host at the end.
+
+    Raises
+    ------
+    ZeropointError
+        If an operator that only the host runs comes before one for the hardware.
+    """
+    operators = model.operators
+    cut = len(operators)
+    while cut and isinstance(operators[cut - 1], Softmax):
+        cut -= 1
+    for operator in operators[:cut]:
+        if type(operator) not in LOWERINGS and not isinstance(operator, Reshape):
+            raise ZeropointError(
+                f"operator '{operator.name}' ({operator.kind}) runs on the host, so only such operators may follow it; "
+                f"split the model after '{operator.output}'"
+            )
+    return Partition(operators[:cut], operators[cut:])
+
+
+def compile_model(model: QuantizedModel, config: AcceleratorConfig) -> Program:
+    """Compile a model for an accelerator.
+
+    Activations get their places by liveness: a tensor's memory is used again once its last reader is done. Weights and
+    parameters follow each other in the order of the layers.
+
+    Raises
+    ------
+    ZeropointError
+        If the model does not fit the configuration's memories (by how much, and which option would make it fit), or
+        has an operator that the hardware cannot run where it stands.
+    """
+    parts = partition(model)
+    if not any(type(operator) in LOWERINGS for operator in parts.hardware):
+        raise ZeropointError(f"model '{model.name}' has no operator for the hardware to run")
+    output = parts.host[0].input if parts.host else model.output
+    roots = _storage(model, parts.hardware)
+    addresses = _allocate(model, parts.hardware, roots, output, config)
+
+    emitter = Emitter(config)
+    layers = []
+    for operator in parts.hardware:
+        if isinstance(operator, Reshape):
+            continue
+        first = len(emitter.instructions)
+        lower(model, operator, addresses, emitter)
+        count = len(emitter.instructions) - first
+        layers.append(Layer(operator.name, operator.kind, operator.output, first, count, model.macs(operator)))
+    emitter.instructions[-1] = replace(emitter.instructions[-1], end=1)
+    _check_sizes(model, config, emitter)
+
+    buffers = {name: _buffer(model.tensor(name), address) for name, address in addresses.items()}
+    return Program(
+        config=config,
+        name=model.name,
+        instructions=tuple(emitter.instructions),
+        weights=np.concatenate(emitter.weight_words),
+        parameters=Parameters(
+            np.asarray(emitter.biases, np.int32),
+            np.asarray(emitter.multipliers, np.uint32),
+            np.asarray(emitter.shifts, np.int8),
+        ),
+        input=buffers[model.input],
+        output=buffers[output],
+        tensors=buffers,
+        layers=tuple(layers),
+        host_steps=tuple(_host_step(model, operator) for operator in parts.host),
+        metadata=dict(model.metadata),
+    )
+
+
+def _storage(model: QuantizedModel, operators: tuple[Operator, ...]) -> dict[str, str]:
+    """Return for every activation whose bytes it shares: a reshaped tensor is the tensor it was."""
+    roots = {model.input: model.input}
+    for operator in operators:
+        roots[operator.output] = roots[operator.input] if isinstance(operator, Reshape) else operator.output
+    return roots
+
+
+def _allocate(
+    model: QuantizedModel,
+    operators: tuple[Operator, ...],
+    roots: dict[str, str],
+    output: str,
+    config: AcceleratorConfig,
+) -> dict[str, int]:
+    first_use = {model.input: 0}
+    last_use = {model.input: 0}
+    for step, operator in enumerate(operators):
+        for name in (*operator.inputs, operator.output):
+            root = roots[name]
+            first_use.setdefault(root, step)
+            last_use[root] = step
+    last_use[roots[output]] = len(operators)
+    requests = [
+        Request(name, int(np.prod(model.tensor(name).shape)), first_use[name], last_use[name]) for name in first_use
+    ]
+    places = allocate(requests, config.activation_bytes, config.lanes)
+    return {name: places[root] for name, root in roots.items()}
+
+
+def _check_sizes(model: QuantizedModel, config: AcceleratorConfig, emitter: Emitter) -> None:
+    words = sum(len(part) for part in emitter.weight_words)
+    for what, needed, available, option in (
+        ("weights", words * config.word_bytes, config.weight_bytes, "weight_bytes"),
+        ("parameters", len(emitter.biases), config.parameter_channels, "parameter_channels"),
+        ("layer program", len(emitter.instructions) * Instruction.WORDS, config.program_words, "program_words"),
+    ):
+        if needed > available:
+            raise ZeropointError(
+                f"model '{model.name}' does not fit: its {what} need {option} = {needed}, which is {needed - available} "
+                f"more than the configuration's {available}; set {option} = {needed} or more"
+            )
+
+
+def _buffer(tensor: Tensor, address: int) -> Buffer:
+    return Buffer(tensor.name, address, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point)
+
+
+def _host_step(model: QuantizedModel, operator: Operator) -> HostStep:
+    source, target = (
+        HostTensor(tensor.name, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point)
+        for tensor in (model.tensor(operator.input), model.tensor(operator.output))
+    )
+    assert isinstance(operator, Softmax)
+    return HostStep(operator.name, operator.kind, source, target, {"beta": operator.beta})

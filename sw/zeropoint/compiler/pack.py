@@ -1,0 +1,105 @@
+"""Weights in the order in which the array consumes them, and the parameters that go with them.
+
+A weight word holds a weight for each processing element, byte ``column · lanes + lane``. Words follow each other as
+the loop nest meets them: group, kernel row, kernel column, chunk. Places that no weight belongs to hold the weights'
+zero point, so that they add nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.numerics import wrap_int32
+from zeropoint_hw.config import AcceleratorConfig
+
+Words = npt.NDArray[np.uint8]
+Weights = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class PackedWeights:
+    """A layer's weights as the weight memory holds them.
+
+    Attributes
+    ----------
+    words
+        uint8 ``(words, columns · lanes)``.
+    sums
+        For each output channel the sum of the weights in every place that the array multiplies for it, int64.
+    places
+        How many places those are.
+    """
+
+    words: Words
+    sums: npt.NDArray[np.int64]
+    places: int
+
+    def folded_bias(self, bias: npt.NDArray[np.int64], input_zero: int, weight_zero: int) -> npt.NDArray[np.int64]:
+        """Return the bias of the ``fold`` PE: all of Σ(x − Zx)(w − Zw) that does not depend on the data.
+
+        Σ(x − Zx)(w − Zw) = Σxw − Zw·Σx − Zx·Σw + n·Zx·Zw (Jacob et al. 2018, equation 7).
+        """
+        return wrap_int32(bias - input_zero * self.sums + self.places * input_zero * weight_zero)
+
+
+def pack_dense(config: AcceleratorConfig, weights: Weights, zero_point: int) -> PackedWeights:
+    """Pack weights of which every output channel reads the same activations.
+
+    Parameters
+    ----------
+    weights
+        ``(output channels, taps, run)``, where a run is read from consecutive addresses.
+    zero_point
+        The weights' zero point.
+    """
+    channels, taps, run = weights.shape
+    lanes, columns = config.lanes, config.columns
+    groups, chunks = -(-channels // columns), -(-run // lanes)
+    padded = np.full((groups * columns, taps, chunks * lanes), zero_point, weights.dtype)
+    padded[:channels, :, :run] = weights
+    words = padded.reshape(groups, columns, taps, chunks, lanes).transpose(0, 2, 3, 1, 4)
+    return PackedWeights(
+        _as_bytes(words.reshape(-1, columns * lanes)),
+        padded[:channels].sum(axis=(1, 2), dtype=np.int64),
+        taps * chunks * lanes,
+    )
+
+
+def pack_depthwise(config: AcceleratorConfig, weights: Weights, zero_point: int, multiplier: int) -> PackedWeights:
+    """Pack weights of which output channel ``c`` reads only input channel ``c // multiplier``.
+
+    Parameters
+    ----------
+    weights
+        ``(taps, output channels)``.
+    zero_point
+        The weights' zero point.
+    multiplier
+        Output channels for each input channel; divides ``config.columns``.
+    """
+    taps, channels = weights.shape
+    lanes, columns = config.lanes, config.columns
+    groups = -(-channels // columns)
+    run = min(columns // multiplier, channels // multiplier)
+    chunks = -(-run // lanes)
+    words = np.full((groups, taps, chunks, columns, lanes), zero_point, weights.dtype)
+    padded = np.full((taps, groups * columns), zero_point, weights.dtype)
+    padded[:, :channels] = weights
+    for column in range(min(columns, run * multiplier)):
+        chunk, lane = divmod(column // multiplier, lanes)
+        words[:, :, chunk, column, lane] = padded[:, column::columns].T
+    places = taps * chunks * lanes
+    sums = weights.sum(axis=0, dtype=np.int64) + (places - taps) * zero_point
+    return PackedWeights(_as_bytes(words.reshape(-1, columns * lanes)), sums, places)
+
+
+def ones(config: AcceleratorConfig) -> Words:
+    """Return the word that passes lane ``c`` on to column ``c``: pooling's, ADD's and MEAN's weights."""
+    word = np.zeros((config.columns, config.lanes), np.uint8)
+    np.fill_diagonal(word, 1)
+    return word.reshape(1, -1)
+
+
+def _as_bytes(words: npt.NDArray[np.integer]) -> Words:
+    return np.ascontiguousarray(words).view(np.uint8)

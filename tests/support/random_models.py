@@ -1,0 +1,200 @@
+"""Random quantized models: any operator, any shape, scales that make the outputs use their range."""
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from zeropoint.model import (
+    Add,
+    AveragePool2D,
+    Clamp,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    MaxPool2D,
+    Mean,
+    Operator,
+    Pad,
+    Padding,
+    Quantization,
+    QuantizedModel,
+    Requantize,
+    Reshape,
+    Softmax,
+    Tensor,
+)
+from zeropoint.numerics import Rounding
+
+
+@dataclass
+class ModelBuilder:
+    """Appends operators to a growing model; every method returns the name of the tensor it made."""
+
+    rng: np.random.Generator
+    dtype: str = "int8"
+    weight_zero_points: bool = False
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    operators: list[Operator] = field(default_factory=list)
+
+    def _quantization(self) -> Quantization:
+        info = np.iinfo(self.dtype)
+        zero = int(
+            self.rng.choice([info.min, info.max, int(self.rng.integers(info.min, info.max + 1))], p=[0.2, 0.1, 0.7])
+        )
+        return Quantization((float(self.rng.uniform(0.02, 0.2)),), (zero,))
+
+    def input(self, *shape: int) -> str:
+        self.tensors["input"] = Tensor("input", shape, self.dtype, self._quantization())
+        return "input"
+
+    def _add(
+        self, operator: type[Operator], source: str, quantization: Quantization | None = None, **fields: Any
+    ) -> str:
+        name = f"{operator.__name__.lower()}_{len(self.operators)}"
+        made = operator(name=name, input=source, output=f"{name}_out", **fields)
+        shapes = [self.tensors[each].shape for each in (*made.inputs, *made.constants)]
+        if quantization is None:
+            quantization = self.tensors[source].quantization if made.keeps_quantization else self._quantization()
+        self.tensors[made.output] = Tensor(made.output, made.output_shape(*shapes), self.dtype, quantization)
+        self.operators.append(made)
+        return made.output
+
+    def _clamp(self) -> Clamp:
+        return [Clamp(), Clamp(0, inf), Clamp(0, 6), Clamp(-1, 1)][self.rng.integers(4)]
+
+    def _weights(
+        self, source: str, shape: tuple[int, ...], axis: int, depth: int
+    ) -> tuple[dict[str, str], Quantization]:
+        """Make weights and bias, and an output quantization under which sums of ``depth`` products fill the range."""
+        rng, index = self.rng, len(self.operators)
+        channels = shape[axis]
+        source_scale = self.tensors[source].scale
+        if self.weight_zero_points:
+            dtype, count = ["uint8", "int8"][rng.integers(2)], 1
+            info = np.iinfo(dtype)
+            zeros = (int(rng.integers(info.min, info.max + 1)),)
+        else:
+            dtype, zeros = "int8", ()
+            count = 1 if rng.random() < 0.2 else channels
+            info = np.iinfo(dtype)
+        scales = rng.uniform(0.5, 1.5, count) * 0.01
+        data = rng.integers(info.min, info.max + 1, shape).astype(dtype)
+        spread = 74 * 74 * np.sqrt(depth)
+        bias = rng.integers(-int(spread) - 1, int(spread) + 1, channels).astype(np.int32)
+        weights = Tensor(
+            f"weights_{index}",
+            shape,
+            dtype,
+            Quantization(tuple(scales), zeros or (0,) * count, None if count == 1 else axis),
+            data,
+        )
+        bias_scales = tuple(np.float32(source_scale) * np.float32(scale) for scale in scales)
+        self.tensors[weights.name] = weights
+        self.tensors[f"bias_{index}"] = Tensor(
+            f"bias_{index}",
+            (channels,),
+            "int32",
+            Quantization(bias_scales, (0,) * count, None if count == 1 else 0),
+            bias,
+        )
+        target = self._quantization()
+        gain = rng.choice([0.2, 1, 3])
+        target = Quantization((float(source_scale * 0.01 * spread / 74 * gain),), target.zero_point)
+        names = {"weights": weights.name}
+        if rng.random() < 0.8:
+            names["bias"] = f"bias_{index}"
+        else:
+            del self.tensors[f"bias_{index}"]
+        return names, target
+
+    def conv(self, source: str, channels: int, kernel: tuple[int, int], groups: int = 1, **fields: Any) -> str:
+        depth = self.tensors[source].shape[2] // groups
+        names, target = self._weights(source, (channels, *kernel, depth), 0, depth * kernel[0] * kernel[1])
+        return self._add(Conv2D, source, target, groups=groups, clamp=self._clamp(), **names, **fields)
+
+    def depthwise(self, source: str, kernel: tuple[int, int], multiplier: int = 1, **fields: Any) -> str:
+        channels = self.tensors[source].shape[2] * multiplier
+        names, target = self._weights(source, (*kernel, channels), 2, kernel[0] * kernel[1])
+        return self._add(DepthwiseConv2D, source, target, clamp=self._clamp(), **names, **fields)
+
+    def fully_connected(self, source: str, channels: int) -> str:
+        depth = int(np.prod(self.tensors[source].shape))
+        names, target = self._weights(source, (channels, depth), 0, depth)
+        return self._add(FullyConnected, source, target, clamp=self._clamp(), **names)
+
+    def add(self, source: str, other: str) -> str:
+        return self._add(Add, source, other=other, clamp=self._clamp())
+
+    def max_pool(self, source: str, window: tuple[int, int], **fields: Any) -> str:
+        return self._add(MaxPool2D, source, window=window, clamp=self._clamp(), **fields)
+
+    def average_pool(self, source: str, window: tuple[int, int], **fields: Any) -> str:
+        return self._add(AveragePool2D, source, window=window, clamp=self._clamp(), **fields)
+
+    def mean(self, source: str) -> str:
+        return self._add(Mean, source)
+
+    def pad(self, source: str, padding: Padding) -> str:
+        return self._add(Pad, source, padding=padding)
+
+    def requantize(self, source: str) -> str:
+        return self._add(Requantize, source, clamp=self._clamp())
+
+    def reshape(self, source: str, *shape: int) -> str:
+        return self._add(Reshape, source, shape=shape)
+
+    def softmax(self, source: str) -> str:
+        least = np.iinfo(self.dtype).min
+        return self._add(Softmax, source, Quantization((1 / 256,), (int(least),)))
+
+    def build(self, output: str, rounding: Rounding = Rounding.DOUBLE, name: str = "random") -> QuantizedModel:
+        return QuantizedModel(name, self.tensors, tuple(self.operators), "input", output, {}, rounding)
+
+
+def random_model(seed: int, operators: int = 6, size: int = 9) -> QuantizedModel:
+    """Return a random network of about so many operators on feature maps of up to ``size`` squared."""
+    rng = np.random.default_rng(seed)
+    builder = ModelBuilder(rng, dtype=["int8", "uint8"][rng.integers(2)], weight_zero_points=bool(rng.random() < 0.5))
+    current = builder.input(*(int(n) for n in rng.integers(3, size + 1, 2)), int(rng.integers(1, 20)))
+    for _ in range(operators - 2):
+        current = _random_operator(rng, builder, current)
+    if rng.random() < 0.5:
+        current = builder.mean(current)
+    current = builder.fully_connected(current, int(rng.integers(1, 20)))
+    if rng.random() < 0.3:
+        current = builder.softmax(current)
+    return builder.build(current, Rounding.SINGLE if rng.random() < 0.2 else Rounding.DOUBLE)
+
+
+def _random_operator(rng: np.random.Generator, builder: ModelBuilder, source: str) -> str:
+    height, width, channels = builder.tensors[source].shape
+    kernel = (int(rng.integers(1, min(4, height) + 1)), int(rng.integers(1, min(4, width) + 1)))
+    stride = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+    pads = [int(rng.integers(0, size)) for size in (kernel[0], kernel[0], kernel[1], kernel[1])]
+    padding = Padding(*pads)
+    dilation = (1, 1)
+    if rng.random() < 0.3:
+        dilation = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+        dilation = tuple(d if (k - 1) * d < n else 1 for d, k, n in zip(dilation, kernel, (height, width), strict=True))
+    window = {"stride": stride, "padding": padding}
+    match rng.integers(9):
+        case 0 | 1:
+            return builder.conv(source, int(rng.integers(1, 24)), kernel, dilation=dilation, **window)
+        case 2:
+            groups = int(rng.choice([g for g in (1, 2, 3, 4) if channels % g == 0]))
+            return builder.conv(source, groups * int(rng.integers(1, 6)), kernel, groups, dilation=dilation, **window)
+        case 3:
+            multiplier = int(rng.integers(1, 4)) if channels < 8 else 1
+            return builder.depthwise(source, kernel, multiplier, dilation=dilation, **window)
+        case 4:
+            return builder.max_pool(source, kernel, **window)
+        case 5:
+            return builder.average_pool(source, kernel, **window)
+        case 6:
+            return builder.add(source, builder.conv(source, channels, (1, 1)))
+        case 7:
+            return builder.pad(source, Padding(*(int(n) for n in rng.integers(0, 3, 4))))
+        case _:
+            return builder.requantize(source)
