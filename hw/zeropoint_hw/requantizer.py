@@ -14,7 +14,8 @@ class RequantizerLane(wiring.Component):
 
     The result comes ``LATENCY`` cycles after its operands. Additions and left shifts wrap at 32 bits, as int32 does.
     With ``Round.DOUBLE`` the product is rounded at bit 31 (half up) and again at the right shift (half away from
-    zero); with ``Round.SINGLE`` only once, half up. ``zeropoint.numerics.requantize`` defines the bits.
+    zero); with ``Round.SINGLE`` only once, half up, and a left shift must not overflow int32.
+    ``zeropoint.numerics.requantize`` defines the bits.
 
     Members
     -------
@@ -86,7 +87,7 @@ class RequantizerLane(wiring.Component):
         m.d.sync += shifted.eq(nudged >> delay(m, right, 1, "right_last"))
 
         # 9: zero point. 10: clamp.
-        moved = Signal(signed(34))
+        moved = Signal(signed(32))
         m.d.sync += moved.eq(shifted + i.output_zero_point)
         with m.If(moved < i.clamp_low):
             m.d.sync += self.result.eq(i.clamp_low)
