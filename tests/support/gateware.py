@@ -1,0 +1,32 @@
+"""What the gateware's component tests share: instructions as bits, and bytes packed into words."""
+
+from collections.abc import Iterable, Sequence
+
+from zeropoint_hw.isa import Instruction
+
+
+def instruction_bits(instruction: Instruction) -> int:
+    """Return what the instruction register holds for ``instruction``."""
+    return packed(instruction.encode(), 32)
+
+
+def packed(values: Iterable[int], width: int) -> int:
+    """Return the ``values`` side by side, ``width`` bits each, the first in the least significant bits."""
+    mask = (1 << width) - 1
+    return sum((int(value) & mask) << width * place for place, value in enumerate(values))
+
+
+def unpacked(bits: int, width: int, count: int, signed: bool = False) -> list[int]:
+    """Return the ``count`` values of ``width`` bits in ``bits``."""
+    values = [bits >> width * place & (1 << width) - 1 for place in range(count)]
+    return [signed_number(value, width) for value in values] if signed else values
+
+
+def signed_number(bits: int, width: int) -> int:
+    """Return the two's complement number of ``width`` bits."""
+    return (bits & (1 << width) - 1) - (bits >> width - 1 & 1) * (1 << width)
+
+
+def rows_of(*columns: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the rows of a table given by columns of the same length, as Python's integers."""
+    return [tuple(int(value) for value in row) for row in zip(*columns, strict=True)]
