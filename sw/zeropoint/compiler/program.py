@@ -1,0 +1,362 @@
+"""A compiled program: everything that the accelerator, a simulator or a driver needs to run a network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.compiler.images import Image
+from zeropoint.errors import ZeropointError
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.isa import Instruction
+
+#: Bits of a parameter word: bias in bits 31 … 0, multiplier in 62 … 32, shift in 71 … 64.
+PARAMETER_WIDTH = 72
+
+_DTYPES = ("int8", "uint8")
+
+
+@dataclass(frozen=True)
+class HostTensor:
+    """A quantized tensor as the host sees it: ``real = scale · (q − zero_point)``.
+
+    Attributes
+    ----------
+    tensor
+        Its name in the model.
+    shape
+        Without the batch dimension.
+    dtype
+        ``"int8"`` or ``"uint8"``.
+    scale, zero_point
+        Of the whole tensor.
+
+    Raises
+    ------
+    ValueError
+        If an entry is out of range.
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        _check_tensor(self)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A tensor in the activation memory: its bytes in NHWC order from ``address`` on. Otherwise as HostTensor."""
+
+    tensor: str
+    address: int
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        _check_tensor(self)
+        object.__setattr__(self, "address", int(self.address))
+        if self.address < 0:
+            raise ValueError(f"tensor '{self.tensor}' must have an address of at least 0, not {self.address}")
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return prod(self.shape)
+
+
+def _check_tensor(tensor: HostTensor | Buffer) -> None:
+    _check_name(tensor.tensor, "tensor")
+    object.__setattr__(tensor, "shape", tuple(int(size) for size in tensor.shape))
+    object.__setattr__(tensor, "scale", float(tensor.scale))
+    object.__setattr__(tensor, "zero_point", int(tensor.zero_point))
+    if not all(size > 0 for size in tensor.shape):
+        raise ValueError(f"tensor '{tensor.tensor}' must have positive sizes, not {tensor.shape}")
+    if tensor.dtype not in _DTYPES:
+        raise ValueError(f"tensor '{tensor.tensor}' must be int8 or uint8, not {tensor.dtype!r}")
+    if not (isfinite(tensor.scale) and tensor.scale > 0):
+        raise ValueError(f"tensor '{tensor.tensor}' must have a finite positive scale, not {tensor.scale}")
+    limits = np.iinfo(tensor.dtype)
+    if not limits.min <= tensor.zero_point <= limits.max:
+        raise ValueError(f"tensor '{tensor.tensor}' has the zero point {tensor.zero_point}, which is no {tensor.dtype}")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operator that the hardware runs.
+
+    Attributes
+    ----------
+    name, op
+        The operator's name and kind in the model.
+    output
+        The tensor that it writes.
+    first_instruction, instructions
+        Which instructions compute it.
+    macs
+        Multiply-accumulates of one inference, as the model counts them.
+    """
+
+    name: str
+    op: str
+    output: str
+    first_instruction: int
+    instructions: int
+    macs: int
+
+    def __post_init__(self) -> None:
+        for text, what in ((self.name, "layer"), (self.op, "operator kind"), (self.output, "tensor")):
+            _check_name(text, what)
+        for number in ("first_instruction", "instructions", "macs"):
+            object.__setattr__(self, number, int(getattr(self, number)))
+        if min(self.first_instruction, self.instructions, self.macs) < 0:
+            raise ValueError(f"layer '{self.name}' has a negative entry")
+
+
+@dataclass(frozen=True)
+class HostStep:
+    """An operator that is left to the host after the hardware's output.
+
+    Attributes
+    ----------
+    name, op
+        The operator's name and kind in the model.
+    input, output
+        What it reads and what it gives.
+    parameters
+        What else the operator has, such as ``{"beta": 1.0}``.
+    """
+
+    name: str
+    op: str
+    input: HostTensor
+    output: HostTensor
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for text, what in ((self.name, "host step"), (self.op, "operator kind")):
+            _check_name(text, what)
+        object.__setattr__(self, "parameters", {key: float(value) for key, value in self.parameters.items()})
+        for key, value in self.parameters.items():
+            _check_name(key, "parameter")
+            if not isfinite(value):
+                raise ValueError(f"host step '{self.name}': {key} must be finite, not {value}")
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """Requantization, an entry for each channel slot of the parameter memory.
+
+    Attributes
+    ----------
+    bias
+        int32 array.
+    multiplier
+        uint32 array, below 2^31: Q0.31.
+    shift
+        int8 array, −31 to 30; to the left where positive.
+    """
+
+    bias: npt.NDArray[np.int32]
+    multiplier: npt.NDArray[np.uint32]
+    shift: npt.NDArray[np.int8]
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("bias", np.int32), ("multiplier", np.uint32), ("shift", np.int8)):
+            object.__setattr__(self, name, _frozen_array(getattr(self, name), name, dtype, 1))
+        if not len(self.bias) == len(self.multiplier) == len(self.shift):
+            raise ValueError(f"parameters have {len(self.bias)}, {len(self.multiplier)} and {len(self.shift)} entries")
+        if np.any(self.multiplier >= 1 << 31):
+            raise ValueError("a multiplier must be below 2^31")
+        if np.any((self.shift < -31) | (self.shift > 30)):
+            raise ValueError("a shift must be -31 to 30")
+
+    def __len__(self) -> int:
+        """Channel slots."""
+        return len(self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A network, compiled for a configuration.
+
+    Attributes
+    ----------
+    config
+        What it was compiled for.
+    name
+        The model's name.
+    instructions
+        The layer program, as the hardware decodes it.
+    weights
+        uint8 array ``[words used, config.word_bytes]``; byte ``column · lanes + lane`` of a word is the weight of that
+        processing element.
+    parameters
+        A multiple of ``config.requantizers`` entries.
+    input, output
+        Where the host writes the input and reads the output, on which ``host_steps`` follow.
+    tensors
+        Every activation tensor by name: its place in the activation memory while it lives.
+    layers
+        What the instructions compute, in order.
+    host_steps
+        What the host computes from ``output``, in order.
+    metadata
+        Free text by key.
+
+    Raises
+    ------
+    ZeropointError
+        If it is too large for the memories of ``config``.
+    TypeError, ValueError
+        If the entries contradict each other.
+    """
+
+    config: AcceleratorConfig
+    name: str
+    instructions: tuple[Instruction, ...]
+    weights: npt.NDArray[np.uint8]
+    parameters: Parameters
+    input: Buffer
+    output: Buffer
+    tensors: Mapping[str, Buffer]
+    layers: tuple[Layer, ...]
+    host_steps: tuple[HostStep, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "program")
+        # Addresses and steps that were given negative become what they are modulo their width.
+        decoded = tuple(Instruction.decode(instruction.encode()) for instruction in self.instructions)
+        object.__setattr__(self, "instructions", decoded)
+        object.__setattr__(self, "weights", _frozen_array(self.weights, "weights", np.uint8, 2))
+        if self.weights.shape[1] != self.config.word_bytes:
+            raise ValueError(
+                f"weight words must have lanes * columns = {self.config.word_bytes} bytes, not {self.weights.shape[1]}"
+            )
+        if len(self.parameters) % self.config.requantizers:
+            raise ValueError(
+                f"{len(self.parameters)} channels of parameters are no multiple of the "
+                f"{self.config.requantizers} requantizers"
+            )
+        if not (self.instructions and len(self.weights) and len(self.parameters)):
+            raise ValueError("a program needs an instruction, a weight word and a parameter")
+        self._check_fits()
+        for name, buffer in self.tensors.items():
+            if buffer.tensor != name:
+                raise ValueError(f"tensor '{name}' has the buffer of '{buffer.tensor}'")
+        for buffer in (self.input, self.output):
+            if self.tensors.get(buffer.tensor) != buffer:
+                raise ValueError(f"tensor '{buffer.tensor}' is not among the program's tensors with the same buffer")
+        for layer in self.layers:
+            if layer.output not in self.tensors:
+                raise ValueError(f"layer '{layer.name}' writes '{layer.output}', which is not among the tensors")
+            if layer.first_instruction + layer.instructions > len(self.instructions):
+                raise ValueError(f"layer '{layer.name}' has instructions beyond the last")
+
+    def _check_fits(self) -> None:
+        config = self.config
+        for what, needed, available, option in (
+            ("instructions", len(self.instructions) * Instruction.WORDS, config.program_words, "program_words"),
+            ("weights", self.weights.size, config.weight_bytes, "weight_bytes"),
+            ("channels", len(self.parameters), config.parameter_channels, "parameter_channels"),
+        ):
+            if needed > available:
+                raise ZeropointError(
+                    f"program '{self.name}': its {what} need {option} = {needed}, the configuration has {available}; "
+                    f"raise {option} or use a smaller model"
+                )
+        for buffer in self.tensors.values():
+            if buffer.address + buffer.size > config.activation_bytes:
+                raise ZeropointError(
+                    f"program '{self.name}': tensor '{buffer.tensor}' ends at byte {buffer.address + buffer.size} of "
+                    f"an activation memory of {config.activation_bytes}; raise activation_bytes or use a smaller model"
+                )
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference, over all layers."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def images(self) -> tuple[Image, Image, Image]:
+        """The memories' contents: ``program``, ``weights`` and ``parameters``.
+
+        ``program`` has 32-bit words, ``weights`` words of ``8 · config.word_bytes`` bits, ``parameters`` a word of
+        ``PARAMETER_WIDTH`` bits a channel: bias in bits 31 … 0, multiplier in 62 … 32, shift (two's complement) in
+        71 … 64.
+        """
+        words = np.array([instruction.encode() for instruction in self.instructions], "<u4")
+        parameters = np.hstack(
+            [
+                self.parameters.bias.astype("<i4")[:, None].view(np.uint8),
+                self.parameters.multiplier.astype("<u4")[:, None].view(np.uint8),
+                self.parameters.shift[:, None].view(np.uint8),
+            ]
+        )
+        return (
+            Image("program", 32, words.reshape(-1, 1).view(np.uint8)),
+            Image("weights", 8 * self.config.word_bytes, self.weights),
+            Image("parameters", PARAMETER_WIDTH, parameters),
+        )
+
+
+def instructions_from(image: Image) -> tuple[Instruction, ...]:
+    """Return the instructions of which ``Program.images`` made ``image``.
+
+    Raises
+    ------
+    ValueError
+        If its words do not encode whole instructions, each in the one way that ``Instruction.encode`` does.
+    """
+    words = np.ascontiguousarray(image.words).view("<u4").reshape(-1)
+    if len(words) % Instruction.WORDS:
+        raise ValueError(f"{len(words)} words are no multiple of the {Instruction.WORDS} words of an instruction")
+    found = []
+    for index, row in enumerate(words.reshape(-1, Instruction.WORDS).tolist()):
+        try:
+            instruction = Instruction.decode(row)
+        except ValueError as error:
+            raise ValueError(f"instruction {index}: {error}") from None
+        if instruction.encode() != row:
+            raise ValueError(f"instruction {index} has bits set that belong to no field")
+        found.append(instruction)
+    return tuple(found)
+
+
+def parameters_from(image: Image) -> Parameters:
+    """Return the parameters of which ``Program.images`` made ``image``.
+
+    Raises
+    ------
+    ValueError
+        If a multiplier or shift is out of range.
+    """
+    columns = [np.ascontiguousarray(part) for part in np.split(image.words, [4, 8], axis=1)]
+    return Parameters(
+        columns[0].view("<i4").reshape(-1).astype(np.int32),
+        columns[1].view("<u4").reshape(-1).astype(np.uint32),
+        columns[2].view(np.int8).reshape(-1),
+    )
+
+
+def _frozen_array(array: object, name: str, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
+    """Return a read-only copy of ``array`` if it is of that type and number of dimensions."""
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != dimensions:
+        raise TypeError(f"{name} must be an array of {np.dtype(dtype)} with {dimensions} dimensions")
+    array = array.copy(order="C")
+    array.setflags(write=False)
+    return array
+
+
+def _check_name(name: str, what: str) -> None:
+    if not isinstance(name, str) or not name.isprintable():
+        raise ValueError(f"the name of a {what} must be printable, not {name!r}")

@@ -1,0 +1,272 @@
+"""Compiled programs as folders: a manifest, the memory images in every format, a listing and a C header.
+
+``manifest.json`` is JSON with sorted keys::
+
+    {"format": "zeropoint-program", "version": 1, "instruction_format": "…",
+     "name", "config", "input", "output", "tensors": [buffer, …], "layers": [layer, …], "host_steps": [step, …],
+     "images": {"program": {"width", "depth", "files": {"mem": {"file", "sha256"}, …}}, "weights": …, "parameters": …},
+     "documents": {"program.h": "sha256", "program.lst": "sha256"}, "metadata": {text: text}, "sha256": "…"}
+
+A buffer is ``{"tensor", "address", "shape", "dtype", "scale", "zero_point"}``; layers and host steps have the fields of
+their classes in ``zeropoint.compiler.program``; ``input`` and ``output`` name tensors. ``instruction_format`` is a
+digest of where the instruction's fields lie. The manifest's own ``sha256`` covers all its other entries, as JSON with
+sorted keys and no spaces.
+
+The same program always gives the same bytes, and loading gives back the same program.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from zeropoint.compiler.c_header import c_header
+from zeropoint.compiler.disassemble import disassemble
+from zeropoint.compiler.images import FORMATS, Image, decode, encode, size_limit
+from zeropoint.compiler.manifest import Record, parse
+from zeropoint.compiler.program import (
+    PARAMETER_WIDTH,
+    Buffer,
+    HostStep,
+    HostTensor,
+    Layer,
+    Program,
+    instructions_from,
+    parameters_from,
+)
+from zeropoint.errors import ZeropointError
+from zeropoint.files import atomic_folder, read_bytes
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.isa import FIELDS
+
+MANIFEST = "manifest.json"
+FORMAT = "zeropoint-program"
+#: The version that is written. It grows when an earlier Zeropoint could not read the folder, or would misread it.
+VERSION = 1
+
+_MAX_MANIFEST_BYTES = 16 << 20
+
+#: Changes when the encoding of instructions does.
+_INSTRUCTION_FORMAT = hashlib.sha256(
+    repr([(field.name, field.width, field.signed, field.word, field.offset) for field in FIELDS]).encode()
+).hexdigest()[:16]
+
+
+def save(program: Program, folder: Path) -> None:
+    """Write ``program`` to ``folder``, whole or not at all; an earlier program there is replaced.
+
+    Raises
+    ------
+    ZeropointError
+        If the folder cannot be written, or holds files of others.
+    """
+    with atomic_folder(folder) as target:
+        for name, data in files_of(program).items():
+            (target / name).write_bytes(data)
+
+
+def files_of(program: Program) -> dict[str, bytes]:
+    """Return the files of which a program's folder consists, by name."""
+    documents = {
+        "program.lst": disassemble(program.instructions, program.layers).encode(),
+        "program.h": c_header(program).encode(),
+    }
+    files = dict(documents)
+    images: dict[str, Any] = {}
+    for image in program.images:
+        entries = {}
+        for format in FORMATS:
+            name = f"{image.name}.{format}"
+            files[name] = encode(image, format)
+            entries[format] = {"file": name, "sha256": _digest(files[name])}
+        images[image.name] = {"width": image.width, "depth": image.depth, "files": entries}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "instruction_format": _INSTRUCTION_FORMAT,
+        "name": program.name,
+        "config": program.config.to_dict(),
+        "input": program.input.tensor,
+        "output": program.output.tensor,
+        "tensors": [asdict(buffer) for buffer in program.tensors.values()],
+        "layers": [asdict(layer) for layer in program.layers],
+        "host_steps": [asdict(step) for step in program.host_steps],
+        "images": images,
+        "documents": {name: _digest(data) for name, data in documents.items()},
+        "metadata": dict(program.metadata),
+    }
+    manifest["sha256"] = manifest_digest(manifest)
+    files[MANIFEST] = (json.dumps(manifest, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+    return files
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's entries, its own ``sha256`` left out."""
+    entries = {key: value for key, value in manifest.items() if key != "sha256"}
+    return _digest(json.dumps(entries, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+
+
+def load(folder: Path, image_format: str = "mem") -> Program:
+    """Return the program in ``folder``, read from its manifest and its images in one format.
+
+    Files in other formats, the listing and the header need not be there and are not looked at.
+
+    Raises
+    ------
+    ZeropointError
+        Naming the file and what is wrong with it: it is missing, damaged, of another version, or contradicts the
+        manifest.
+    ValueError
+        If there is no such format of images.
+    """
+    if image_format not in FORMATS:
+        raise ValueError(f"the format of an image must be one of {', '.join(FORMATS)}, not {image_format!r}")
+    folder = Path(folder)
+    path = folder / MANIFEST
+    data = read_bytes(path, _MAX_MANIFEST_BYTES)
+    try:
+        return _load(folder, data, image_format)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ZeropointError(f"'{path}': {error}") from None
+
+
+def _load(folder: Path, data: bytes, image_format: str) -> Program:
+    """Return the program; what is wrong with the manifest raises ValueError or TypeError."""
+    document = parse(data)
+    manifest = Record(document, "the manifest")
+    if manifest.take("format", object) != FORMAT:
+        raise ValueError(f"it is not the manifest of a program: its format is not '{FORMAT}'")
+    version = manifest.integer("version", 1)
+    if version > VERSION:
+        raise ValueError(
+            f"it was written by a newer Zeropoint (version {version}; this one reads up to {VERSION}); "
+            f"upgrade Zeropoint"
+        )
+    assert isinstance(document, dict)
+    if manifest.text("sha256") != manifest_digest(document):
+        raise ValueError("its contents do not match its SHA-256; it was changed or damaged, compile the model again")
+    if manifest.text("instruction_format") != _INSTRUCTION_FORMAT:
+        raise ValueError("it was compiled for another version of the hardware; compile the model again")
+    config = AcceleratorConfig.from_dict(manifest.take("config", dict))
+    buffers = [_buffer(entry) for entry in manifest.records("tensors")]
+    tensors = {buffer.tensor: buffer for buffer in buffers}
+    if len(tensors) != len(buffers):
+        raise ValueError("two of its tensors have the same name")
+    ends = [manifest.text(key) for key in ("input", "output")]
+    for name in ends:
+        if name not in tensors:
+            raise ValueError(f"tensor '{name}' is not among its tensors")
+    layers = tuple(_layer(entry) for entry in manifest.records("layers"))
+    host_steps = tuple(_host_step(entry) for entry in manifest.records("host_steps"))
+    documents = manifest.record("documents")
+    for name in documents:
+        documents.text(name)
+    metadata = manifest.record("metadata")
+    texts = {key: metadata.text(key) for key in metadata}
+    entries = manifest.record("images")
+    images = {
+        name: _image(folder, name, entries.record(name), image_format, width, depth)
+        for name, width, depth in (
+            ("program", 32, config.program_words),
+            ("weights", 8 * config.word_bytes, config.weight_words),
+            ("parameters", PARAMETER_WIDTH, config.parameter_channels),
+        )
+    }
+    entries.end()
+    name = manifest.text("name")
+    manifest.end()
+    return Program(
+        config,
+        name,
+        instructions_from(images["program"]),
+        images["weights"].words,
+        parameters_from(images["parameters"]),
+        tensors[ends[0]],
+        tensors[ends[1]],
+        tensors,
+        layers,
+        host_steps,
+        texts,
+    )
+
+
+def _image(folder: Path, name: str, entry: Record, image_format: str, width: int, most: int) -> Image:
+    """Return an image, read from its file in one format after the manifest's figures were checked."""
+    entry.integer("width", width, width)
+    depth = entry.integer("depth", 1, most)
+    files = entry.record("files")
+    entry.end()
+    chosen = files.record(image_format)
+    file = chosen.text("file")
+    digest = chosen.text("sha256")
+    chosen.end()
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", file, re.ASCII):
+        raise ValueError(f"image '{name}' names the file {file!r}, which is no plain file name")
+    path = folder / file
+    if path.is_symlink():
+        raise ZeropointError(f"'{path}': it is a link; put the file itself there")
+    data = read_bytes(path, size_limit(width, depth))
+    if _digest(data) != digest:
+        raise ZeropointError(
+            f"'{path}': its contents do not match their SHA-256 in {MANIFEST}; it was changed or damaged, "
+            f"compile the model again"
+        )
+    return decode(data, image_format, name=name, width=width, depth=depth, source=str(path))
+
+
+def _buffer(entry: Record) -> Buffer:
+    buffer = Buffer(
+        entry.text("tensor"),
+        entry.integer("address", 0, (1 << 20) - 1),
+        entry.shape("shape"),
+        entry.text("dtype"),
+        entry.number("scale"),
+        entry.integer("zero_point", -128, 255),
+    )
+    entry.end()
+    return buffer
+
+
+def _host_tensor(entry: Record) -> HostTensor:
+    tensor = HostTensor(
+        entry.text("tensor"),
+        entry.shape("shape"),
+        entry.text("dtype"),
+        entry.number("scale"),
+        entry.integer("zero_point", -128, 255),
+    )
+    entry.end()
+    return tensor
+
+
+def _layer(entry: Record) -> Layer:
+    layer = Layer(
+        entry.text("name"),
+        entry.text("op"),
+        entry.text("output"),
+        entry.integer("first_instruction", 0, 1 << 16),
+        entry.integer("instructions", 0, 1 << 16),
+        entry.integer("macs", 0),
+    )
+    entry.end()
+    return layer
+
+
+def _host_step(entry: Record) -> HostStep:
+    parameters = entry.record("parameters")
+    step = HostStep(
+        entry.text("name"),
+        entry.text("op"),
+        _host_tensor(entry.record("input")),
+        _host_tensor(entry.record("output")),
+        {key: parameters.number(key) for key in parameters},
+    )
+    entry.end()
+    return step
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
