@@ -146,8 +146,10 @@ class WordMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        # The image may be a NumPy array, whose integers Amaranth refuses.
+        image = () if self._rom is None else self._rom
         m.submodules.storage = storage = memory.Memory(
-            shape=unsigned(self._width), depth=self._depth, init=[int(word) for word in self._rom or ()]
+            shape=unsigned(self._width), depth=self._depth, init=[int(word) for word in image]
         )
         read = storage.read_port()
         m.d.comb += [read.addr.eq(self.read_address), read.en.eq(1)]
