@@ -1,8 +1,25 @@
 """What the gateware's component tests share: instructions as bits, and bytes packed into words."""
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from traceback import clear_frames
+
+import pytest
+from amaranth.hdl import UnusedElaboratable
 
 from zeropoint_hw.isa import Instruction
+
+
+@contextmanager
+def refused(error: type[Exception], match: str) -> Iterator[None]:
+    """Expect a component's constructor to raise ``error``, without Amaranth's complaint that it was never used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        with pytest.raises(error, match=match) as raised:
+            yield
+        # The half-made component goes now, not whenever the garbage collector finds it.
+        clear_frames(raised.tb)
 
 
 def instruction_bits(instruction: Instruction) -> int:
