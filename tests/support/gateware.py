@@ -1,5 +1,6 @@
 """What the gateware's component tests share: instructions as bits, and bytes packed into words."""
 
+import gc
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ def refused(error: type[Exception], match: str) -> Iterator[None]:
         warnings.simplefilter("ignore", UnusedElaboratable)
         with pytest.raises(error, match=match) as raised:
             yield
-        # The half-made component goes now, not whenever the garbage collector finds it.
+        # The half-made component goes now, not whenever the garbage collector would find it.
         clear_frames(raised.tb)
+        gc.collect()
 
 
 def instruction_bits(instruction: Instruction) -> int:
