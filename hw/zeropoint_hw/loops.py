@@ -110,8 +110,8 @@ class LoopNest(wiring.Component):
 class InputAddress(wiring.Component):
     """The addresses of each array cycle: activations, which of the lanes hold any, and weights.
 
-    Everything that comes out belongs to the array cycle of ``LATENCY`` cycles earlier. The activation address and the
-    lane mask come a cycle after the weight address.
+    The weight address comes in the array cycle itself, the activation address and the lane mask ``LATENCY`` cycles
+    later.
 
     Parameters
     ----------
