@@ -1,0 +1,229 @@
+import numpy as np
+import pytest
+from support.gateware import instruction_bits, packed, signed_number, unpacked
+
+from zeropoint_hw.array import Array
+from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.isa import Accumulate, Instruction
+from zeropoint_sim.bench import Stalls, run_bench
+
+SHAPES = [(1, 1), (4, 2), (2, 4), (8, 8), (16, 4)]
+
+
+def array_config(lanes, columns, pe=PEKind.MAC, accumulator_width=32):
+    word = lanes * columns
+    return AcceleratorConfig(
+        lanes=lanes, columns=columns, pe=pe, accumulator_width=accumulator_width, weight_bytes=word * 64
+    )
+
+
+class Job:
+    """An instruction and the outputs accumulated under it: a list of cycles each, of activations, mask and weights."""
+
+    def __init__(self, config, instruction, lengths, rng, weights=None):
+        self.config, self.instruction = config, instruction
+        self.lengths = lengths
+        count = sum(lengths)
+        shape = (count, config.columns, config.lanes)
+        low, high = (0, 256) if instruction.input_unsigned else (-128, 128)
+        self.activations = rng.integers(low, high, (count, config.lanes))
+        # The ends of the range, which fill the adder tree.
+        self.activations[rng.random(count) < 0.2] = low
+        self.mask = rng.random((count, config.lanes)) < rng.choice([0.1, 0.7, 1.0], (count, 1))
+        if weights is None:
+            low, high = (0, 256) if instruction.weights_unsigned else (-128, 128)
+            weights = rng.integers(low, high, shape)
+            weights[rng.random(count) < 0.2] = high - 1
+        self.weights = np.broadcast_to(weights, shape)
+        self.levels = rng.integers(3, 7, len(lengths))
+
+    def rows(self):
+        """Yield what the array is given in each cycle: packed activations, mask and weights."""
+        for activations, mask, weights in zip(self.activations, self.mask, self.weights, strict=True):
+            yield packed(activations, 8), packed(mask, 1), packed(weights.ravel(), 8)
+
+    def operands(self):
+        """Return activations as the lanes see them."""
+        pad = self.instruction.pad_value
+        pad -= 256 * (pad > 127 and not self.instruction.input_unsigned)
+        return np.where(self.mask, self.activations, pad)
+
+    def sums(self):
+        """Return each output's accumulators, as the docstrings of the array and of ``Accumulate`` define them."""
+        i = self.instruction
+        x, w = self.operands(), self.weights
+        if self.config.pe is PEKind.MAC:
+            x, w = x - i.input_zero_point, w - i.weight_zero_point
+        dots = np.einsum("tl,tcl->tc", x, w)
+        outputs = []
+        for part in np.split(dots, np.cumsum(self.lengths)[:-1]):
+            if i.accumulate == Accumulate.MAX:
+                outputs.append(part.max(axis=0))
+            elif i.accumulate == Accumulate.PAIR:
+                first, second = part
+                side_by_side = (first & 0x3FF) << 10 | second & 0x3FF
+                outputs.append([signed_number(int(pair), self.config.accumulator_width) for pair in side_by_side])
+            else:
+                outputs.append(part.sum(axis=0))
+        return np.array(outputs)
+
+    def activation_sums(self):
+        parts = np.split(self.operands().sum(axis=1), np.cumsum(self.lengths)[:-1])
+        return [int(part.sum()) if self.config.pe is PEKind.FOLD else 0 for part in parts]
+
+
+def check(config, jobs, stalls=None, dut=None):
+    """Run the jobs: every output must come exactly when and as promised, and nothing else may come."""
+    dut = dut or Array(config)
+    width, columns = config.accumulator_width, config.columns
+    inputs = [dut.first, dut.last, dut.level, dut.activations.as_value(), dut.mask, dut.weights]
+    noise = Stalls(seed=config.lanes)
+    due = {}
+
+    async def bench(ctx):
+        cycle = 0
+
+        async def tick():
+            nonlocal cycle
+            await ctx.tick()
+            cycle += 1
+            assert bool(ctx.get(dut.done)) == (cycle in due), f"done in cycle {cycle}"
+            if cycle in due:
+                sums, activation_sum, level = due.pop(cycle)
+                got = unpacked(ctx.get(dut.accumulators.as_value()), width, columns, signed=True)
+                np.testing.assert_array_equal(got, sums)
+                assert ctx.get(dut.activation_sum) == activation_sum
+                assert ctx.get(dut.done_level) == level
+
+        async def idle():
+            ctx.set(dut.valid, 0)
+            noise.noise(ctx, inputs)
+            await tick()
+
+        for job in jobs:
+            ctx.set(dut.instruction.as_value(), instruction_bits(job.instruction))
+            rows = job.rows()
+            for length, *expected in zip(job.lengths, job.sums(), job.activation_sums(), job.levels, strict=True):
+                for place in range(length):
+                    while stalls and stalls.hold():
+                        await idle()
+                    values = (place == 0, place == length - 1, int(expected[-1]), *next(rows))
+                    ctx.set(dut.valid, 1)
+                    for signal, value in zip(inputs, values, strict=True):
+                        ctx.set(signal, value)
+                    if place == length - 1:
+                        due[cycle + dut.latency] = expected
+                    await tick()
+            for _ in range(dut.latency + 2):
+                await idle()
+        assert not due
+
+    run_bench(dut, bench, deadline=20 * sum(sum(job.lengths) + 20 for job in jobs))
+
+
+def random_lengths(rng, count):
+    """Outputs of one cycle, back to back, and longer ones."""
+    return np.where(rng.random(count) < 0.5, 1, rng.integers(1, 8, count)).tolist()
+
+
+def layers(config, rng):
+    """ADD, MAX and PAIR over signed and unsigned operands and several zero points."""
+    one_hot = np.eye(config.columns, config.lanes, dtype=np.int64)
+    for unsigned, weights_unsigned in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        zero_points = {
+            "input_zero_point": int(rng.integers(256)) - 128 * (not unsigned),
+            "weight_zero_point": int(rng.choice([0, 255] if weights_unsigned else [-128, 0, 127])),
+        }
+        kinds = {"input_unsigned": unsigned, "weights_unsigned": weights_unsigned, "pad_value": int(rng.integers(256))}
+        yield Job(config, Instruction(**kinds, **zero_points), random_lengths(rng, 30), rng)
+    for unsigned in (0, 1):
+        kinds = {"input_unsigned": unsigned, "pad_value": 0 if unsigned else 0x80}
+        maximum = Instruction(**kinds, accumulate=Accumulate.MAX)
+        yield Job(config, maximum, random_lengths(rng, 30), rng, one_hot)
+        pair = Instruction(**kinds, accumulate=Accumulate.PAIR)
+        yield Job(config, pair, [2] * 20, rng, one_hot)
+
+
+@pytest.mark.parametrize("pe", PEKind)
+@pytest.mark.parametrize(("lanes", "columns"), SHAPES)
+def test_every_accumulation(lanes, columns, pe):
+    config = array_config(lanes, columns, pe)
+    rng = np.random.default_rng(lanes * 100 + columns)
+    check(config, list(layers(config, rng)), Stalls(seed=lanes, probability=0.2))
+
+
+def test_back_to_back_outputs_of_one_cycle():
+    config = array_config(4, 2)
+    check(config, [Job(config, Instruction(input_zero_point=-128), [1] * 200, np.random.default_rng(0))])
+
+
+def test_narrow_accumulators_keep_what_fits():
+    config = array_config(2, 2, accumulator_width=20)
+    rng = np.random.default_rng(1)
+    # At worst 8 · 2 · 255 · 127, just below 2^19.
+    add = Job(config, Instruction(input_zero_point=127), [8] * 40, rng, np.full((2, 2), 127))
+    assert add.sums().min() < -(1 << 18)
+    pair = Job(config, Instruction(accumulate=Accumulate.PAIR), [2] * 20, rng, np.eye(2, dtype=np.int64))
+    check(config, [add, pair])
+
+
+def test_fold_is_mac_with_constants():
+    """Σ(x−Zx)(w−Zw) = Σxw − Zw·Σx − Zx·Σw + N·Zx·Zw: what ``fold`` leaves out is known, but for Zw·Σx."""
+    zero_x, zero_w = 17, 130
+    instruction = Instruction(
+        input_unsigned=1, weights_unsigned=1, input_zero_point=zero_x, weight_zero_point=zero_w, pad_value=zero_x
+    )
+    mac, fold = (Job(array_config(4, 2, pe), instruction, [1, 3, 5, 2], np.random.default_rng(2)) for pe in PEKind)
+    starts = np.cumsum([0, *fold.lengths[:-1]])
+    weight_sums = np.add.reduceat(fold.weights.sum(axis=2), starts)
+    terms = np.array(fold.lengths)[:, None] * 4
+    constant = terms * zero_x * zero_w - zero_x * weight_sums
+    corrected = fold.sums() - zero_w * np.array(fold.activation_sums())[:, None] + constant
+    np.testing.assert_array_equal(corrected, mac.sums())
+    # Both sides of the identity are what the hardware computes.
+    check(mac.config, [mac])
+    check(fold.config, [fold])
+
+
+class TestFaultsAreSeen:
+    """Each of these must be reported by the very checker that passes above."""
+
+    def fails(self, change):
+        config = array_config(4, 2)
+        job = Job(config, Instruction(input_zero_point=3, pad_value=7), [2, 1, 3], np.random.default_rng(3))
+        faulty = Job(config, Instruction(input_zero_point=3, pad_value=7), [2, 1, 3], np.random.default_rng(3))
+        change(faulty)
+        faulty.sums = job.sums
+        with pytest.raises(AssertionError, match="Mismatched elements"):
+            check(config, [faulty])
+
+    def test_none_without_a_change(self):
+        with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+            self.fails(lambda job: None)
+
+    def test_swapped_columns(self):
+        def swap(job):
+            job.weights = job.weights[:, ::-1]
+
+        self.fails(swap)
+
+    def test_flipped_weight_bit(self):
+        def flip(job):
+            job.weights = job.weights.copy()
+            job.weights[2, 1, 3] ^= 1
+            job.activations[2, 3] = 50
+            job.mask[2, 3] = True
+
+        self.fails(flip)
+
+    def test_wrong_zero_point(self):
+        def move(job):
+            job.instruction = Instruction(input_zero_point=4, pad_value=7)
+
+        self.fails(move)
+
+    def test_wrong_pad_value(self):
+        def pad(job):
+            job.instruction = Instruction(input_zero_point=3, pad_value=8)
+
+        self.fails(pad)
