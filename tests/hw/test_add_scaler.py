@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from support.gateware import instruction_bits
+
+from zeropoint.numerics import multiply_by_quantized_multiplier, quantize_multiplier
+from zeropoint_hw import add_scaler
+from zeropoint_hw.add_scaler import AddScaler
+from zeropoint_hw.isa import Accumulate, Instruction
+from zeropoint_sim.bench import run_bench
+
+LEFT_SHIFT = 20
+HALF = 1 << 30
+
+
+def sums(jobs):
+    """Put jobs, an instruction and pairs of operands each, through an ADD scaler, a pair a cycle."""
+    dut = AddScaler()
+    tables = []
+
+    async def bench(ctx):
+        for instruction, pairs in jobs:
+            ctx.set(dut.instruction.as_value(), instruction_bits(instruction))
+            got = []
+            rows = [((first & 0x3FF) << 10 | second & 0x3FF) for first, second in pairs.tolist()]
+            for cycle, row in enumerate([*rows, *[0x5A5A5] * dut.LATENCY]):
+                if cycle >= dut.LATENCY:
+                    got.append(ctx.get(dut.value))
+                ctx.set(dut.pair, row)
+                await ctx.tick()
+            tables.append(np.array(got))
+
+    run_bench(dut, bench, deadline=sum(len(pairs) + 10 for _, pairs in jobs) + 10)
+    return tables
+
+
+def add_instruction(unsigned, zero_points, multiplier, shift, swap):
+    """ADD whose operand read first has the larger scale, or the second if ``swap``."""
+    half, other = zero_points if not swap else zero_points[::-1]
+    return Instruction(
+        accumulate=Accumulate.PAIR,
+        input_unsigned=unsigned,
+        add_zero_point=half,
+        add_other_zero_point=other,
+        add_multiplier=multiplier,
+        add_shift=shift,
+        add_swap=swap,
+    )
+
+
+def expected(pairs, zero_points, multiplier, shift, swap):
+    """Return the sums as TensorFlow Lite's reference kernel scales them: each operand by a multiplier and shift."""
+    scalings = [(HALF, 0), (multiplier, -shift)]
+    operands = [
+        multiply_by_quantized_multiplier(pairs[:, index] - zero_points[index] << LEFT_SHIFT, *scaling)
+        for index, scaling in enumerate(scalings[::-1] if swap else scalings)
+    ]
+    return operands[0] + operands[1]
+
+
+def pairs_of(unsigned, rng, count=400):
+    """The ends of the range in all combinations, and random operands."""
+    low, high = (0, 255) if unsigned else (-128, 127)
+    ends = np.stack(np.meshgrid([low, low + 1, -1 + unsigned, 0, 1, high - 1, high], [low, 0, 1, high]), -1)
+    return np.concatenate([ends.reshape(-1, 2), rng.integers(low, high + 1, (count, 2))])
+
+
+def cases():
+    """Every shift of the other operand with multipliers from the scales' ratio, at the ends and in between."""
+    rng = np.random.default_rng(0)
+    for shift in range(32):
+        unsigned, swap = int(rng.integers(2)), shift % 2
+        ratio = float(rng.uniform(0.5, 1)) * 2.0**-shift
+        multiplier, exponent = quantize_multiplier(ratio)
+        assert exponent == -shift
+        multiplier = {0: HALF, 1: (1 << 31) - 1}.get(shift // 2 % 3, int(multiplier))
+        zero_points = rng.integers(0, 256, 2) - 128 * (not unsigned)
+        if shift % 5 == 0:
+            zero_points = np.array([0, 255] if unsigned else [-128, 127])
+        yield unsigned, zero_points.tolist(), multiplier, shift, swap, pairs_of(unsigned, rng)
+
+
+def check(rows, fault=lambda **fields: fields):
+    jobs = []
+    for unsigned, zero_points, multiplier, shift, swap, pairs in rows:
+        fields = {"zero_points": zero_points, "multiplier": multiplier, "shift": shift, "swap": swap}
+        jobs.append((add_instruction(unsigned, **fault(**fields)), pairs))
+    for got, (_, zero_points, multiplier, shift, swap, pairs) in zip(sums(jobs), rows, strict=True):
+        np.testing.assert_array_equal(got, expected(pairs, zero_points, multiplier, shift, swap))
+
+
+def test_sums_are_those_of_the_reference_kernel():
+    check(list(cases()))
+
+
+def test_every_difference_of_one_operand():
+    # All differences from zero points that there are, with a tie of the second rounding in every other one.
+    pairs = np.array([(0, other) for other in range(256)])
+    check([(1, [0, zero], HALF, shift, 0, pairs) for zero in (0, 255) for shift in (0, 1, 19, 20, 21, 25)])
+
+
+class TestFaultsAreSeen:
+    """Each of these must be reported by the very checker that passes above."""
+
+    @pytest.mark.parametrize(("name", "bit"), [("multiplier", 12), ("shift", 0), ("swap", 0)])
+    def test_wrong_field(self, name, bit):
+        with pytest.raises(AssertionError, match="Mismatched elements"):
+            check(list(cases())[4:5], lambda **fields: fields | {name: fields[name] ^ 1 << bit})
+
+    def test_wrong_zero_point(self):
+        with pytest.raises(AssertionError, match="Mismatched elements"):
+            check(list(cases())[4:5], lambda zero_points, **fields: fields | {"zero_points": zero_points[::-1]})
+
+    def test_ties_rounded_upward(self, monkeypatch):
+        nudge = add_scaler.rounding_divide_nudge
+        monkeypatch.setattr(add_scaler, "rounding_divide_nudge", lambda *operands, away: nudge(*operands, away=0))
+        with pytest.raises(AssertionError, match="Mismatched elements"):
+            test_every_difference_of_one_operand()
