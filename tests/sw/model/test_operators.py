@@ -121,7 +121,7 @@ def test_shapes_and_macs(operator: Any, shapes: list[Any], output: Any, macs: in
         (Conv2D(**XY, weights="w"), [(5, 6, 3), (8, 6, 3, 3)], r"a window of \(6, 3\) does not fit an input of"),
         (Conv2D(**XY, weights="w"), [(5, 6, 4), (8, 3, 3, 3)], r"4 channels do not fit weights \(8, 3, 3, 3\) in 1 gr"),
         (Conv2D(**XY, weights="w", groups=2), [(5, 6, 4), (7, 3, 3, 2)], r"4 channels do not fit .* in 2 groups"),
-        (Conv2D(**XY, weights="w", groups=0), [(5, 6, 4), (7, 3, 3, 2)], r"4 channels do not fit weights .* in 0 groups"),
+        (Conv2D(**XY, weights="w", groups=0), [(5, 6, 4), (7, 3, 3, 2)], r"4 channels do not fit .* in 0 groups"),
         (Conv2D(**XY, weights="w", bias="b"), [(5, 6, 3), (8, 3, 3, 3), (3,)], r"the bias must be \(8,\), not \(3,\)"),
         (
             Conv2D(**XY, weights="w", padding=Padding(2**30, 2**30, 2**30, 2**30), stride=(2**30, 2**30)),

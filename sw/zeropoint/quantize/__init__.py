@@ -1,0 +1,75 @@
+"""Post-training quantization: a float model and calibration data to a quantized model.
+
+Modules, in the order in which data meets them:
+
+- ``schemes``: the schemes' names, and what distinguishes one from another.
+- ``affine``: the affine schemes.
+- ``calibration``: ranges of activations.
+- ``convert``: ranges and a scheme's rules to a quantized model.
+- ``noise``: how far the quantized model's tensors are from the float model's.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.model import FloatModel, QuantizedModel
+from zeropoint.quantize.affine import AFFINE_INT8, AFFINE_UINT8
+from zeropoint.quantize.calibration import CalibrationMethod, calibrate
+from zeropoint.quantize.convert import convert, observed_tensors
+from zeropoint.quantize.noise import LayerNoise, noise_table
+from zeropoint.quantize.schemes import Rules, Scheme
+
+__all__ = ["CalibrationMethod", "LayerNoise", "Scheme", "noise_table", "quantize"]
+
+#: What each scheme does.
+RULES: dict[Scheme, Rules] = {
+    Scheme.AFFINE_INT8: AFFINE_INT8,
+    Scheme.AFFINE_UINT8: AFFINE_UINT8,
+}
+
+
+def quantize(
+    model: FloatModel,
+    calibration: npt.ArrayLike,
+    *,
+    scheme: Scheme,
+    method: CalibrationMethod = CalibrationMethod.MINMAX,
+    percentile: float = 99.99,
+    progress: Callable[[float], object] = lambda done: None,
+) -> QuantizedModel:
+    """Return ``model`` in integers; its tensors and operators keep their names.
+
+    Fused activations are those of the float model, and the range of a tensor is observed after them. The quantized
+    model's metadata are the float model's, with ``scheme``, ``calibration`` (the method, the percentile too if it has
+    one) and ``calibration samples`` added.
+
+    Parameters
+    ----------
+    model
+        The network.
+    calibration
+        Inputs typical of those to come: float values ``(N, *input shape)``, NHWC, N at least 1.
+    scheme
+        The formats of activations and weights.
+    method
+        How the ranges of the activations follow from the values that ``calibration`` gives them.
+    percentile
+        For ``CalibrationMethod.PERCENTILE``: the part of the values, in percent, that lies below the high end, and
+        likewise above the low end. Above 50, 100 at most.
+    progress
+        Called with the part of the work that is done, 0 … 1.
+
+    Raises
+    ------
+    ZeropointError
+        If ``calibration`` has the wrong shape or type, no samples, or values that are NaN or infinite; if some
+        activation overflows on it; if some operator's scales, multipliers or sums are beyond what the integers hold.
+    """
+    rules = RULES[scheme]
+    names = [name for members in observed_tensors(model).values() for name in members]
+    ranges = calibrate(model, calibration, names, rules, method, percentile, progress)
+    how = f"{method.value} {percentile:g}" if method is CalibrationMethod.PERCENTILE else method.value
+    notes = {"scheme": scheme.value, "calibration": how, "calibration samples": str(len(np.asarray(calibration)))}
+    return convert(model, ranges, rules, {**model.metadata, **notes})

@@ -1,0 +1,242 @@
+"""From a float model and the ranges of its activations to a quantized model, by the rules of any scheme.
+
+Operators that pass values through unscaled keep their input's quantization, so that activations form groups: the output
+of some other operator, or the model's input, and whatever such operators make of it. A group has one quantization.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from zeropoint import arithmetic
+from zeropoint.errors import ZeropointError
+from zeropoint.model import (
+    Add,
+    Conv2D,
+    DepthwiseConv2D,
+    FloatModel,
+    FullyConnected,
+    MaxPool2D,
+    Mean,
+    Operator,
+    Pad,
+    Quantization,
+    QuantizedModel,
+    Requantize,
+    Reshape,
+    Softmax,
+    Tensor,
+)
+from zeropoint.numerics import INT32_MAX, round_half_away
+from zeropoint.quantize.calibration import Range
+from zeropoint.quantize.schemes import Float64s, Rules
+
+Weighted = Conv2D | DepthwiseConv2D | FullyConnected
+
+# An output's scale is at least this part of the greatest value that its operator could produce. No multiplier is then
+# too great for its format, and none that is 1 or more shifts an accumulator out of 32 bits.
+_LEAST_OUTPUT = 2.0**-24
+
+# A multiplier is at least this, so that no channel vanishes.
+_LEAST_MULTIPLIER = 2.0**-31
+
+# The multiplier of a channel without weights, which leaves its bias ten binary digits below the output's unit.
+_IDLE_MULTIPLIER = 2.0**-10
+
+# Below beta · scale = 2^-26, SOFTMAX does not see differences.
+_LEAST_EXPONENT = 2.0**-25
+
+_LEAST_SCALE = float(np.finfo(np.float32).tiny)
+
+
+def observed_tensors(model: FloatModel) -> dict[str, list[str]]:
+    """Return the activations whose ranges a group's quantization must cover, by the name of the group's first.
+
+    It is those that are read as values. A tensor that is only read by MaxPool2D, Pad and Reshape is not: to clip
+    before these operators, or after them, is the same. The output of SOFTMAX has a given scale, and its group nothing
+    to cover.
+    """
+    first = _groups(model)
+    given = {operator.output for operator in model.operators if isinstance(operator, Softmax)}
+    groups: dict[str, list[str]] = {name: [] for name in first.values() if name not in given}
+    for name, group in first.items():
+        readers = model.consumers(name)
+        only_moved = bool(readers) and all(isinstance(reader, MaxPool2D | Pad | Reshape) for reader in readers)
+        if group in groups and (name == model.output or not only_moved):
+            groups[group].append(name)
+    return groups
+
+
+def _groups(model: FloatModel) -> dict[str, str]:
+    """Return the first tensor of its group for each activation."""
+    first = {model.input: model.input}
+    for operator in model.operators:
+        first[operator.output] = first[operator.input] if operator.keeps_quantization else operator.output
+    return first
+
+
+def convert(
+    model: FloatModel, ranges: Mapping[str, Range], rules: Rules, metadata: Mapping[str, str]
+) -> QuantizedModel:
+    """Return ``model`` quantized by ``rules``; tensors and operators keep their names.
+
+    Biases are int32 at the product of the scales of input and weights. Weight scales are widened where that is needed
+    for the guarantees: no input makes an accumulator exceed int32, in whatever order it is summed, nor its product
+    with the multiplier; no multiplier vanishes.
+
+    Parameters
+    ----------
+    model
+        The network.
+    ranges
+        Of the tensors that :func:`observed_tensors` lists.
+    rules
+        The scheme.
+    metadata
+        Of the new model.
+
+    Raises
+    ------
+    ZeropointError
+        If a guarantee cannot be given, naming the operator.
+    """
+    quantizations = _activations(model, ranges, rules)
+    tensors = {
+        tensor.name: Tensor(tensor.name, tensor.shape, rules.dtype, quantizations[tensor.name])
+        for tensor in model.activations()
+    }
+    operators: list[Operator] = []
+    for operator in model.operators:
+        if isinstance(operator, Weighted):
+            weights, bias = _constants(model, operator, tensors[operator.input], tensors[operator.output], rules)
+            # A constant that two operators share has a scale for each.
+            weights = replace(weights, name=_unused(weights.name, operator, model, tensors))
+            tensors[weights.name] = weights
+            operator = replace(operator, weights=weights.name)
+            if bias is not None:
+                bias = replace(bias, name=_unused(bias.name, operator, model, tensors))
+                tensors[bias.name] = bias
+                operator = replace(operator, bias=bias.name)
+        operators.append(operator)
+    quantized = QuantizedModel(model.name, tensors, tuple(operators), model.input, model.output, metadata)
+    for operator in quantized.operators:
+        if scaling := _SCALINGS.get(type(operator)):
+            scaling(quantized, operator)  # Raises if a multiplier cannot be represented.
+    return quantized
+
+
+_SCALINGS: dict[type[Operator], Any] = {
+    Conv2D: arithmetic.weighted_scaling,
+    DepthwiseConv2D: arithmetic.weighted_scaling,
+    FullyConnected: arithmetic.weighted_scaling,
+    Add: arithmetic.add_scaling,
+    Mean: arithmetic.mean_scaling,
+    Requantize: arithmetic.requantize_scaling,
+    Softmax: arithmetic.softmax_scaling,
+}
+
+
+def _unused(name: str, operator: Operator, model: FloatModel, taken: Mapping[str, Tensor]) -> str:
+    """Return ``name``, or a name made from it and the operator's if a tensor has it already."""
+    while name in taken:
+        name = f"{name}/{operator.name}"
+        while name in model.tensors:
+            name += "'"
+    return name
+
+
+def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -> dict[str, Quantization]:
+    """Return the quantization of each activation."""
+    observed = observed_tensors(model)
+    first = _groups(model)
+    least = dict.fromkeys(observed, _LEAST_SCALE)
+    for operator in model.operators:
+        if isinstance(operator, Softmax) and operator.beta > 0 and (group := first[operator.input]) in least:
+            least[group] = max(least[group], _LEAST_EXPONENT / operator.beta)
+
+    def choose(name: str, greatest: float) -> Quantization:
+        lows, highs = zip(*(ranges[member] for member in observed[name]), strict=True)
+        try:
+            with np.errstate(over="raise"):
+                return rules.activations(min(lows), max(highs), max(least[name], greatest * _LEAST_OUTPUT))
+        except (ValueError, FloatingPointError) as error:
+            raise ZeropointError(f"tensor '{name}' cannot be quantized: {error}") from None
+
+    quantizations = {model.input: choose(model.input, 0.0)}
+    for operator in model.operators:
+        if operator.keeps_quantization:
+            quantizations[operator.output] = quantizations[operator.input]
+        elif isinstance(operator, Softmax):
+            low = int(np.iinfo(rules.dtype).min)
+            quantizations[operator.output] = Quantization((1 / 256,), (low,))
+        else:
+            inputs = [_steps(quantizations[name], rules) * quantizations[name].scale[0] for name in operator.inputs]
+            greatest = sum(inputs)
+            if isinstance(operator, Weighted):
+                magnitude, bias = _magnitudes(model, operator)
+                greatest = float((magnitude * inputs[0] + np.abs(bias)).max())
+            quantizations[operator.output] = choose(operator.output, greatest)
+    return quantizations
+
+
+def _steps(quantization: Quantization, rules: Rules) -> int:
+    """Return the greatest magnitude of ``q − zero_point``."""
+    bounds, zero_point = np.iinfo(rules.dtype), quantization.zero_point[0]
+    return max(int(bounds.max) - zero_point, zero_point - int(bounds.min))
+
+
+def _axis(operator: Weighted) -> int:
+    """Return the dimension of the weights that counts the output channels."""
+    return 2 if isinstance(operator, DepthwiseConv2D) else 0
+
+
+def _floats(model: FloatModel, name: str) -> Float64s:
+    data = model.tensor(name).data
+    assert data is not None  # Verified by the model.
+    return data.astype(np.float64)
+
+
+def _magnitudes(model: FloatModel, operator: Weighted) -> tuple[Float64s, Float64s]:
+    """Return, for each output channel, the sum of the weights' magnitudes, and the bias."""
+    weights = np.moveaxis(_floats(model, operator.weights), _axis(operator), 0)
+    magnitude = np.abs(weights).reshape(len(weights), -1).sum(axis=1)
+    bias = np.zeros(len(weights)) if operator.bias is None else _floats(model, operator.bias)
+    return magnitude, bias
+
+
+def _constants(
+    model: FloatModel, operator: Weighted, source: Tensor, target: Tensor, rules: Rules
+) -> tuple[Tensor, Tensor | None]:
+    """Return the quantized weights and bias of an operator."""
+    values = _floats(model, operator.weights)
+    magnitude, bias = _magnitudes(model, operator)
+    count = values.size // len(bias)
+    assert source.quantization is not None
+    steps = _steps(source.quantization, rules)
+    # |q_w| is at most |w| / scale + 1 with any rounding of weights and zero point, and the bias is rounded too. The
+    # millionth is for the scales' own rounding to float32.
+    room = (INT32_MAX - 1) * (1 - 1e-6) - count * steps
+    if room <= 0:
+        raise ZeropointError(
+            f"operator '{operator.name}' ({operator.kind}): each output sums {count} products, more than an int32 "
+            f"accumulator can take"
+        )
+    least = (magnitude * steps + np.abs(bias) / source.scale) / room
+    unit = target.scale / source.scale
+    least = np.maximum(least, max(unit * _LEAST_MULTIPLIER, _LEAST_SCALE / min(source.scale, 1.0)))
+    try:
+        with np.errstate(over="raise"):
+            weights = rules.weights(values, _axis(operator), least, unit * _IDLE_MULTIPLIER)
+            products = np.multiply(source.scale, weights.quantization.scale)
+            quantization = Quantization(tuple(products), (0,) * len(products), None if len(products) == 1 else 0)
+    except (ValueError, FloatingPointError) as error:
+        raise ZeropointError(
+            f"operator '{operator.name}' ({operator.kind}): its weights cannot be quantized: {error}"
+        ) from None
+    constant = Tensor(operator.weights, values.shape, weights.q.dtype.name, weights.quantization, weights.q)
+    if operator.bias is None:
+        return constant, None
+    q = round_half_away(bias / products).astype(np.int32)
+    return constant, Tensor(operator.bias, q.shape, "int32", quantization, q)

@@ -1,0 +1,56 @@
+"""The public entry: what it records, repeats, reports and refuses."""
+
+import numpy as np
+import pytest
+from support.float_networks import fully_connected, random_network
+
+from zeropoint.errors import ZeropointError
+from zeropoint.model import zp_file
+from zeropoint.quantize import RULES, CalibrationMethod, Scheme, quantize
+
+X = np.random.default_rng(5).normal(size=(20, 12, 12, 3)).astype(np.float32)
+
+
+def test_every_scheme_has_its_rules() -> None:
+    assert set(RULES) == set(Scheme)
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+@pytest.mark.parametrize("method", CalibrationMethod)
+def test_the_same_data_give_the_same_bytes(scheme: Scheme, method: CalibrationMethod) -> None:
+    models = [fully_connected([[1.0, 0.2], [-0.3, 0.7]], [0.1, 0.2]) for _ in range(2)]
+    x = np.random.default_rng(6).standard_t(3, size=(100, 2)).astype(np.float32)
+    one, two = (zp_file.dumps(quantize(model, x, scheme=scheme, method=method)) for model in models)
+    assert one == two
+    assert one != zp_file.dumps(quantize(models[0], 2 * x, scheme=scheme, method=method))
+
+
+def test_what_the_metadata_record() -> None:
+    model = random_network(1)
+    notes = quantize(
+        model, X, scheme=Scheme.AFFINE_UINT8, method=CalibrationMethod.PERCENTILE, percentile=99.5
+    ).metadata
+    assert notes == {"scheme": "affine-uint8", "calibration": "percentile 99.5", "calibration samples": "20"}
+    notes = quantize(model, X, scheme=Scheme.AFFINE_INT8, method=CalibrationMethod.MINMAX).metadata
+    assert notes == {"scheme": "affine-int8", "calibration": "minmax", "calibration samples": "20"}
+
+
+def test_progress() -> None:
+    seen: list[float] = []
+    quantize(random_network(1), X, scheme=Scheme.AFFINE_INT8, progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        (np.float32(1), r"^input 'x' takes an array of shape \(N, 1\), not \(\)$"),
+        (np.zeros((0, 1), np.float32), r"^input 'x' takes one sample or more, but the array is empty$"),
+        (np.array([[1.0], [np.nan]], np.float32), r"^the values for input 'x' must be finite"),
+        (np.zeros((3, 1), np.uint8), r"^input 'x' takes float32 values, not uint8$"),
+    ],
+)
+def test_bad_calibration_data(calibration: object, message: str) -> None:
+    with pytest.raises(ZeropointError, match=message):
+        quantize(fully_connected([[1.0]]), calibration, scheme=Scheme.AFFINE_INT8)  # type: ignore[arg-type]
