@@ -5,6 +5,7 @@ of TensorFlow Lite's reference kernels, down to the float type in which two scal
 """
 
 from dataclasses import dataclass
+from math import floor
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,10 @@ from zeropoint.model import (
     Mean,
     QuantizedModel,
     Requantize,
+    Softmax,
     Tensor,
 )
-from zeropoint.numerics import Integers, quantize_multiplier, round_half_away
+from zeropoint.numerics import DIFFERENCE_BITS, Integers, quantize_multiplier, round_half_away
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,15 @@ class AddScaling:
     output: Scaling
 
 
+@dataclass(frozen=True)
+class SoftmaxScaling:
+    """The scaling of SOFTMAX's differences to Q5.26, and the least difference that counts."""
+
+    multiplier: int
+    shift: int
+    least: int
+
+
 #: The headroom that ADD gives its int8 and uint8 inputs before scaling (TensorFlow Lite ``kernels/add.cc``).
 ADD_LEFT_SHIFT = 20
 
@@ -54,32 +65,32 @@ def clamp_limits(tensor: Tensor, clamp: Clamp) -> tuple[int, int]:
     low, high = tensor.limits
 
     def quantized(real: float) -> int:
-        steps = float(round_half_away(np.float32(real) / np.float32(tensor.scale)))
+        # An end too great for float32 is beyond the dtype's.
+        with np.errstate(over="ignore"):
+            steps = float(round_half_away(np.float32(real) / np.float32(tensor.scale)))
         return int(min(max(steps + tensor.zero_point, low), high))
 
-    return (
-        quantized(clamp.low) if np.isfinite(clamp.low) else low,
-        quantized(clamp.high) if np.isfinite(clamp.high) else high,
-    )
+    return quantized(clamp.low), quantized(clamp.high)
 
 
 def weighted_scaling(model: QuantizedModel, operator: Conv2D | DepthwiseConv2D | FullyConnected) -> Scaling:
     """Return the requantization of a convolution or fully-connected layer, one entry an output channel.
 
-    A per-tensor FULLY_CONNECTED multiplies input and weight scale as float32, all others as float64
-    (TensorFlow Lite ``kernels/kernel_util.cc``: ``GetQuantizedConvolutionMultipler`` and
-    ``PopulateConvolutionQuantizationParams``).
+    Input and weight scale are multiplied as float64; but as float32 where there is one weight scale only and the
+    operator is FULLY_CONNECTED or its input is uint8 (TensorFlow Lite ``kernels/kernel_util.cc``:
+    ``PopulateConvolutionQuantizationParams`` and ``GetQuantizedConvolutionMultipler``).
     """
     source, target = model.tensor(operator.input), model.tensor(operator.output)
     weights = model.tensor(operator.weights)
     assert weights.quantization is not None
-    channels = target.shape[-1]
     scales = np.asarray(weights.quantization.scale, np.float32)
-    if isinstance(operator, FullyConnected) and weights.quantization.axis is None:
-        product = (np.float32(source.scale) * scales).astype(np.float64)
+    if scales.size == 1 and (isinstance(operator, FullyConnected) or source.dtype == "uint8"):
+        with np.errstate(over="ignore", under="ignore"):
+            product = (np.float32(source.scale) * scales).astype(np.float64)
     else:
         product = np.float64(source.scale) * scales.astype(np.float64)
     scaling = _scaling(product / np.float64(target.scale), operator.name)
+    channels = target.shape[-1]
     return Scaling(
         np.broadcast_to(scaling.multiplier, (channels,)),
         np.broadcast_to(scaling.shift, (channels,)),
@@ -87,19 +98,38 @@ def weighted_scaling(model: QuantizedModel, operator: Conv2D | DepthwiseConv2D |
 
 
 def requantize_scaling(model: QuantizedModel, operator: Requantize) -> Scaling:
-    """Return the scaling of a stand-alone requantization."""
-    ratio = np.float64(model.tensor(operator.input).scale) / np.float64(model.tensor(operator.output).scale)
+    """Return the scaling of a stand-alone requantization.
+
+    The ratio of the scales is a float32 where the operator clamps, as in TensorFlow Lite's RELU
+    (``kernels/activations.cc``, ``ReluPrepare``), and a float64 where it does not, as in its QUANTIZE
+    (``kernels/quantize.cc``, ``Prepare``).
+    """
+    source, target = model.tensor(operator.input).scale, model.tensor(operator.output).scale
+    ratio = np.float64(source) / np.float64(target)
+    if operator.clamp != Clamp():
+        with np.errstate(over="ignore", under="ignore"):
+            ratio = np.float64(np.float32(source) / np.float32(target))
     return _scaling(ratio, operator.name)
 
 
 def add_scaling(model: QuantizedModel, operator: Add) -> AddScaling:
-    """Return the scalings of ADD (TensorFlow Lite ``kernels/add.cc``, ``PrepareGeneralOp``).
+    """Return the scalings of ADD (TensorFlow Lite ``kernels/add.cc``, ``Prepare``).
 
-    The input of larger scale always gets one half exactly: multiplier 2^30 and shift 0.
+    The input of larger scale always gets one half exactly: multiplier 2^30 and shift 0. No shift is positive.
+
+    Raises
+    ------
+    ZeropointError
+        If an input's scale is 2^19 times the output's or more, which the reference kernel refuses too.
     """
     first, second = (np.float64(model.tensor(name).scale) for name in operator.inputs)
     twice = 2 * max(first, second)
     output = twice / ((1 << ADD_LEFT_SHIFT) * np.float64(model.tensor(operator.output).scale))
+    if quantize_multiplier(output)[1] > 0:
+        raise ZeropointError(
+            f"operator '{operator.name}' (Add): the scale of input or other must be below 2^{ADD_LEFT_SHIFT - 1} times "
+            f"the output's; quantize the model again"
+        )
     return AddScaling(
         ADD_LEFT_SHIFT,
         _scaling(first / twice, operator.name),
@@ -109,19 +139,46 @@ def add_scaling(model: QuantizedModel, operator: Add) -> AddScaling:
 
 
 def mean_scaling(model: QuantizedModel, operator: Mean) -> Scaling:
-    """Return the scaling of MEAN, the element count folded in (TensorFlow Lite ``kernels/internal/reference/reduce.h``).
+    """Return the scaling of MEAN, the element count folded in.
 
-    The multiplier is divided by the count after it was shifted left as far as 64 bits, a shift of 32 and the result's
-    own shift allow.
+    The multiplier is divided by the count after a left shift by the count's whole binary logarithm, by 32 at most, and
+    by no more than leaves the result's own shift at −31 or above. It lies in 2^29 … 2^31−1.
+
+    Source: TensorFlow Lite ``kernels/internal/reference/reduce.h``, ``QuantizedMeanOrSum``.
     """
     source = model.tensor(operator.input)
     count = source.shape[0] * source.shape[1]
-    scaling = _scaling(
-        np.float64(source.scale) / np.float64(model.tensor(operator.output).scale), operator.name
-    )
+    scaling = _scaling(np.float64(source.scale) / np.float64(model.tensor(operator.output).scale), operator.name)
     multiplier, shift = int(scaling.multiplier), int(scaling.shift)
     extra = min(count.bit_length() - 1, 32, 31 + shift)
     return Scaling(np.asarray((multiplier << extra) // count), np.asarray(shift - extra))
+
+
+def softmax_scaling(model: QuantizedModel, operator: Softmax) -> SoftmaxScaling:
+    """Return the scaling of SOFTMAX's differences from the maximum.
+
+    Source: TensorFlow Lite ``kernels/internal/quantization_util.cc``, ``PreprocessSoftmaxScaling`` and
+    ``CalculateInputRadius``.
+
+    Raises
+    ------
+    ZeropointError
+        If ``beta`` times the input's scale is 2^−26 or less, where the differences vanish in Q5.26.
+    """
+    fraction_bits = 31 - DIFFERENCE_BITS
+    real = np.float64(np.float32(operator.beta)) * np.float64(model.tensor(operator.input).scale) * 2.0**fraction_bits
+    if not real > 1.0:
+        raise ZeropointError(
+            f"operator '{operator.name}' (Softmax): beta times the scale of input '{operator.input}' must be above "
+            f"2^-{fraction_bits}, not {real / 2.0**fraction_bits}"
+        )
+    # Beyond the cap a difference of one is −16 or less, whose exponential adds nothing to sum or output: every cap from
+    # here on gives the same outputs, the reference's (2^31 − 1, or 2^30 − 1 for single rounding) among them.
+    scaling = _scaling(min(real, 2.0**30 - 1), operator.name)
+    shift = int(scaling.shift)
+    return SoftmaxScaling(
+        int(scaling.multiplier), shift, -floor((2**DIFFERENCE_BITS - 1) * 2.0 ** (fraction_bits - shift))
+    )
 
 
 def _scaling(real: npt.ArrayLike, name: str) -> Scaling:

@@ -45,7 +45,7 @@ def saturating_rounding_doubling_high_mul(a: npt.ArrayLike, b: npt.ArrayLike) ->
 
 
 def rounding_divide_by_pot(x: npt.ArrayLike, exponent: npt.ArrayLike) -> Integers:
-    """Return ``x / 2^exponent`` rounded to nearest, ties away from zero; ``exponent`` is 0 … 31.
+    """Return ``x / 2^exponent`` rounded to nearest, ties away from zero; ``exponent`` is 0 … 62.
 
     Source: gemmlowp ``fixedpoint.h``, ``RoundingDivideByPOT``.
     """
@@ -62,7 +62,7 @@ def multiply_by_quantized_multiplier(
     shift: npt.ArrayLike,
     rounding: Rounding = Rounding.DOUBLE,
 ) -> Integers:
-    """Return ``x · multiplier · 2^(shift − 31)``, rounded as ``rounding`` says.
+    """Return ``x · multiplier · 2^(shift − 31)``, rounded as ``rounding`` says, modulo 2^32.
 
     Parameters
     ----------
@@ -71,21 +71,22 @@ def multiply_by_quantized_multiplier(
     multiplier
         Q0.31 numbers, 0 or 2^30 … 2^31−1 from :func:`quantize_multiplier`; any value 0 … 2^31−1 is computed.
     shift
-        −31 … 30; positive shifts multiply ``x`` before the product, modulo 2^32.
+        −31 … 30.
     rounding
         ``DOUBLE``: ``RoundingDivideByPOT(SaturatingRoundingDoublingHighMul(x << max(shift, 0), multiplier),
-        max(−shift, 0))``. ``SINGLE``: one rounding, half up.
+        max(−shift, 0))``, the left shift modulo 2^32. ``SINGLE``: the floor of
+        ``(x · multiplier + 2^(30 − shift)) / 2^(31 − shift)``, modulo 2^32.
 
-    Source: TensorFlow Lite ``kernels/internal/common.h``, ``MultiplyByQuantizedMultiplier``.
+    Source: TensorFlow Lite ``kernels/internal/common.cc``, ``MultiplyByQuantizedMultiplier`` (both, chosen by
+    ``TFLITE_SINGLE_ROUNDING``).
     """
+    x = np.asarray(x, np.int64)
+    multiplier = np.asarray(multiplier, np.int64)
     shift = np.asarray(shift, np.int64)
-    left = np.maximum(shift, 0)
-    right = np.maximum(-shift, 0)
-    shifted = wrap_int32(np.asarray(x, np.int64) << left)
     if rounding is Rounding.DOUBLE:
-        return rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, multiplier), right)
-    product = shifted * np.asarray(multiplier, np.int64)
-    return product + (np.int64(1) << right + 30) >> right + 31
+        shifted = wrap_int32(x << np.maximum(shift, 0))
+        return rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, multiplier), np.maximum(-shift, 0))
+    return wrap_int32(x * multiplier + (np.int64(1) << 30 - shift) >> 31 - shift)
 
 
 def requantize(
@@ -96,17 +97,20 @@ def requantize(
     clamp: tuple[int, int],
     rounding: Rounding = Rounding.DOUBLE,
 ) -> Integers:
-    """Scale int32 accumulators to the output's scale, add its zero point, clamp to ``clamp`` (both ends included)."""
+    """Scale int32 accumulators to the output's scale, add its zero point, clamp to ``clamp`` (both ends included).
+
+    The sum with the zero point is modulo 2^32, like every sum: it wraps where the scaled value lies within 255 of the
+    ends of int32.
+    """
     scaled = multiply_by_quantized_multiplier(accumulator, multiplier, shift, rounding)
-    return np.clip(scaled + zero_point, *clamp)
+    return np.clip(wrap_int32(scaled + zero_point), *clamp)
 
 
 def round_half_away(x: npt.ArrayLike) -> Any:
     """Return ``x`` rounded to the nearest integer, ties away from zero, as C's ``round`` does; the dtype stays."""
-    x = np.asarray(x)
-    whole = np.trunc(x)
-    # The difference is exact; adding 0.5 before truncation would not be (0.49999999999999994 + 0.5 rounds to 1).
-    return whole + np.copysign((np.abs(x - whole) >= 0.5).astype(x.dtype), x)
+    # Splitting is exact; adding 0.5 before truncation would not be (0.49999999999999994 + 0.5 rounds to 1).
+    fraction, whole = np.modf(x)
+    return whole + np.copysign((np.abs(fraction) >= 0.5).astype(whole.dtype), fraction)
 
 
 def quantize_multiplier(real: npt.ArrayLike) -> tuple[Integers, Integers]:
