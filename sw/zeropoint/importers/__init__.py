@@ -1,0 +1,33 @@
+"""Networks from files: what other tools have trained or quantized becomes a model.
+
+Modules:
+
+- ``onnx_float``: float networks from ONNX files; ``onnx_float_*`` are its parts.
+"""
+
+from pathlib import Path
+
+from zeropoint.errors import ZeropointError
+from zeropoint.model import FloatModel, QuantizedModel
+
+
+def load(path: Path) -> FloatModel | QuantizedModel:
+    """Return the model in a file, which is told by its name's suffix: ``.onnx`` (float32) or ``.zp`` (quantized).
+
+    Raises
+    ------
+    ZeropointError
+        If there is no such file, its suffix is another, or it does not hold what its suffix says.
+    """
+    # Imported here: onnx takes a second to import, which users of .zp files need not wait for.
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        from zeropoint.importers import onnx_float
+
+        return onnx_float.read(path)
+    if suffix == ".zp":
+        from zeropoint.model import zp_file
+
+        return zp_file.load(path)
+    raise ZeropointError(f"cannot tell what '{path}' is: name a .onnx file (float32) or a .zp file (quantized)")
