@@ -103,8 +103,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """
     try:
         with open(path, "rb") as file:
-            # A regular file says its size before memory is asked for; a pipe is read as far as the limit.
-            if os.fstat(file.fileno()).st_size <= limit and len(data := file.read(limit + 1)) <= limit:
+            # A regular file says its size before memory is asked for; a pipe, of size 0, is read as far as the limit.
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit and len(data := file.read((size or limit) + 1)) <= limit:
                 return data
     except OSError as error:
         raise ZeropointError(f"cannot read '{path}': {error.strerror or error}") from error
