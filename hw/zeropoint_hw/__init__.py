@@ -7,9 +7,11 @@ Modules, in the order in which data meets them:
 - ``loops``: the sequencer's loop nest and the address generators behind it.
 - ``memory``: activation memory with reads and writes at any byte address; weight, parameter and program memories.
 - ``pe``: the processing elements, ``mac`` and ``fold``.
+- ``history``: earlier activations of a row, for depthwise convolution.
 - ``array``: lanes × columns processing elements, adder trees, accumulators.
 - ``add_scaler``: the two input scalings of ADD.
 - ``requantizer``: accumulator to activation.
+- ``pooler``: max pooling of outputs before they are written.
 - ``writer``: requantized beats to addresses in activation memory.
 - ``sequencer``: fetches instructions and paces the pipeline.
 - ``accelerator``: all of it, behind the host bus.

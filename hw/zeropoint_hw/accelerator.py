@@ -33,6 +33,7 @@ from zeropoint_hw.isa import (
 from zeropoint_hw.layout import delay
 from zeropoint_hw.loops import InputAddress, LoopNest
 from zeropoint_hw.memory import ActivationMemory, ParameterMemory, WordMemory
+from zeropoint_hw.pooler import Pooler
 from zeropoint_hw.requantizer import Requantizer
 from zeropoint_hw.sequencer import Sequencer
 from zeropoint_hw.writer import Writer
@@ -111,21 +112,26 @@ class Accelerator(wiring.Component):
         m.submodules.array = array = Array(config)
         m.submodules.drain = drain = Drain(config)
         m.submodules.requantizer = requantizer = Requantizer(config.requantizers)
+        m.submodules.pooler = pooler = Pooler(config)
         m.submodules.writer = writer = Writer(config)
 
         instruction = sequencer.instruction
-        for stage in (loops, addresses, array, drain, requantizer, writer):
+        for stage in (loops, addresses, array, drain, requantizer, pooler, writer):
             m.d.comb += stage.instruction.eq(instruction)
         for stage in (loops, addresses, drain, writer):
             m.d.comb += stage.start.eq(sequencer.start)
 
         # From the loop nest to the array: the weight address waits until the activations are on their way.
         read_latency = InputAddress.LATENCY + ActivationMemory.READ_LATENCY
-        weight_wait = read_latency - WordMemory.READ_LATENCY
+        weight_wait = read_latency + Array.WEIGHT_DELAY - WordMemory.READ_LATENCY
         flags = delay(m, Cat(loops.valid, loops.first, loops.last, loops.level), read_latency, "flags")
         m.d.comb += [
             addresses.valid.eq(loops.valid),
             addresses.level.eq(loops.level),
+            activations.read_split.eq(Mux(instruction.paired_rows, instruction.run + 1, config.lanes)),
+            activations.read_jump.eq(
+                Mux(instruction.paired_rows, instruction.pair_step >> config.lanes.bit_length() - 1, 0)
+            ),
             weights.read_address.eq(delay(m, addresses.weight_address, weight_wait, "weight_address")),
             Cat(array.valid, array.first, array.last, array.level).eq(flags),
             array.activations.eq(activations.read_data),
@@ -134,6 +140,7 @@ class Accelerator(wiring.Component):
         ]
 
         # From the array to the requantizers, by way of the add scalers where two operands are to be added.
+        beat = Cat(drain.beat, drain.beat_level, drain.beat_pools)
         adding = instruction.accumulate == Accumulate.PAIR
         m.d.comb += [
             drain.done.eq(array.done),
@@ -142,12 +149,8 @@ class Accelerator(wiring.Component):
             drain.activation_sum.eq(array.activation_sum),
             parameters.read_address.eq(drain.parameter_address),
             requantizer.parameters.eq(parameters.read_data),
-            Cat(requantizer.beat, requantizer.beat_level).eq(
-                Mux(
-                    adding,
-                    delay(m, Cat(drain.beat, drain.beat_level), AddScaler.LATENCY, "add_beat"),
-                    Cat(drain.beat, drain.beat_level),
-                )
+            Cat(requantizer.beat, requantizer.beat_level, requantizer.beat_pools).eq(
+                Mux(adding, delay(m, beat, AddScaler.LATENCY, "add_beat"), beat)
             ),
         ]
         for index, value in enumerate(drain.values):
@@ -160,14 +163,18 @@ class Accelerator(wiring.Component):
 
         # From the requantizers to the next layer's inputs.
         m.d.comb += [
-            writer.beat.eq(requantizer.result_beat),
-            writer.beat_level.eq(requantizer.result_level),
+            pooler.beat.eq(requantizer.result_beat),
+            pooler.beat_level.eq(requantizer.result_level),
+            pooler.beat_pools.eq(requantizer.result_pools),
+            pooler.results.eq(requantizer.results),
+            writer.beat.eq(pooler.pooled_beat),
+            writer.beat_level.eq(pooler.pooled_level),
             sequencer.done.eq(writer.done),
             sequencer.program_data.eq(program.read_data),
             program.read_address.eq(sequencer.program_address),
             activations.read_address.eq(addresses.address),
             activations.write_address.eq(writer.address),
-            activations.write_data.eq(requantizer.results),
+            activations.write_data.eq(pooler.pooled),
             activations.write_count.eq(writer.count),
         ]
 
@@ -221,8 +228,9 @@ class Accelerator(wiring.Component):
                 parameters.write_data.eq(host.write_data),
                 parameters.write_enable.eq(writes(Region.PARAMETERS)),
             ]
+            m.d.comb += sequencer.program_written.eq(writes(Region.PROGRAM))
         with m.If(~sequencer.busy):
-            m.d.comb += activations.read_address.eq(offset)
+            m.d.comb += [activations.read_address.eq(offset), activations.read_split.eq(config.lanes)]
             with m.If(writes(Region.ACTIVATIONS)):
                 m.d.comb += [
                     activations.write_address.eq(offset),

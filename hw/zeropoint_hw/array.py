@@ -1,10 +1,11 @@
 """The array: lanes × columns processing elements, an adder tree and an accumulator a column."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.history import History
 from zeropoint_hw.isa import Accumulate
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, delay
 from zeropoint_hw.pe import OPERAND, PROCESSING_ELEMENTS, ProcessingElement, extend
@@ -51,7 +52,7 @@ class Array(wiring.Component):
     mask : In(lanes)
         Which lanes hold activations; the others stand for ``pad_value``.
     weights : In(8 · lanes · columns)
-        The byte of lane ``l`` and column ``c`` is byte ``c · lanes + l``.
+        The byte of lane ``l`` and column ``c`` is byte ``c · lanes + l``; ``WEIGHT_DELAY`` cycles after the activations.
     done : Out(1)
         An output is complete.
     done_level : Out(3)
@@ -62,12 +63,15 @@ class Array(wiring.Component):
         Σx over the output's activations, as ``fold`` needs it; 0 for other kinds.
     """
 
+    #: Cycles by which a word of weights comes after the activations it belongs to.
+    WEIGHT_DELAY = 2
+
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         self._accumulator = signed(config.accumulator_width)
         levels = (config.lanes - 1).bit_length()
-        #: Cycles from ``last`` to ``done``: input, products, adder tree, accumulator.
-        self.latency = 1 + ProcessingElement.LATENCY + (levels + 1) // 2 + 1
+        #: Cycles from ``last`` to ``done``: lane input, products, adder tree, accumulator.
+        self.latency = self.WEIGHT_DELAY + ProcessingElement.LATENCY + (levels + 1) // 2 + 1
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -99,7 +103,22 @@ class Array(wiring.Component):
             m.d.sync += byte.eq(Mux(self.mask[lane], self.activations[lane], i.pad_value))
             m.d.sync += operand.eq(value - i.input_zero_point if pe_class.subtracts_input_zero_point else value)
             operands.append(operand)
-        weights = delay(m, self.weights, 1, "weights")
+        flags = delay(m, Cat(self.valid, self.first, self.last & self.valid, self.level), self.WEIGHT_DELAY, "flags")
+
+        # Depthwise layers give each of the first lanes a tap, and each column its own channel.
+        taps: list[list[Value]] = [[operand] * config.columns for operand in operands]
+        if config.window_taps > 1:
+            m.submodules.history = history = History(config)
+            pad = extend(i.pad_value, i.input_unsigned)
+            m.d.comb += [
+                history.valid.eq(flags[0]),
+                history.level.eq(flags[3:]),
+                Cat(history.operands).eq(Cat(operands[: config.channels])),
+                history.pad.eq(pad - i.input_zero_point if pe_class.subtracts_input_zero_point else pad),
+            ]
+            for lane, word in enumerate(history.taps):
+                for column, tap in enumerate(word):
+                    taps[lane][column] = Mux(i.window, tap, operands[lane])
 
         sums = []
         tree_latency = 0
@@ -108,8 +127,8 @@ class Array(wiring.Component):
             for lane in range(config.lanes):
                 m.submodules[f"pe_{lane}_{column}"] = pe = pe_class()
                 m.d.comb += [
-                    pe.activation.eq(operands[lane]),
-                    pe.weight.eq(weights.word_select(column * config.lanes + lane, 8)),
+                    pe.activation.eq(taps[lane][column]),
+                    pe.weight.eq(self.weights.word_select(column * config.lanes + lane, 8)),
                     pe.weights_unsigned.eq(i.weights_unsigned),
                     pe.weight_zero_point.eq(i.weight_zero_point),
                 ]
@@ -117,9 +136,9 @@ class Array(wiring.Component):
             total, tree_latency = _adder_tree(m, products, f"tree{column}")
             sums.append(total)
 
-        ahead = 1 + ProcessingElement.LATENCY + tree_latency
-        assert ahead + 1 == self.latency
-        flags = delay(m, Cat(self.valid, self.first, self.last & self.valid, self.level), ahead, "flags")
+        ahead = ProcessingElement.LATENCY + tree_latency
+        assert self.WEIGHT_DELAY + ahead + 1 == self.latency
+        flags = delay(m, flags, ahead, "late_flags")
         valid, first, last, level = flags[0], flags[1], flags[2], flags[3:]
         m.d.sync += [self.done.eq(last), self.done_level.eq(level)]
         with m.If(valid):
@@ -136,7 +155,9 @@ class Array(wiring.Component):
                     m.d.sync += accumulator.eq(accumulator + total)
 
         if config.pe is PEKind.FOLD:
-            late = [delay(m, operand, 1, f"late{lane}") for lane, operand in enumerate(operands)]
+            late = [
+                delay(m, operand, ProcessingElement.LATENCY, f"late{lane}") for lane, operand in enumerate(operands)
+            ]
             total, _ = _adder_tree(m, late, "activation_tree")
             with m.If(valid):
                 m.d.sync += self.activation_sum.eq(Mux(first, total, self.activation_sum + total))

@@ -43,6 +43,9 @@ class AcceleratorConfig:
         that is not above 4.
     pe
         The kind of processing element.
+    window_taps
+        Horizontal or vertical taps that depthwise convolution takes at once: up to ``lanes``; 1 leaves out the history
+        of activations that this takes. 0, the default, takes 3, or ``lanes`` if those are fewer.
     accumulator_width
         Bits of an accumulator, 20 to 32. The compiler refuses a layer whose worst case does not fit.
     activation_bytes
@@ -71,6 +74,7 @@ class AcceleratorConfig:
     columns: int = 8
     requantizers: int = 0
     pe: PEKind = PEKind.MAC
+    window_taps: int = 0
     accumulator_width: int = 32
     activation_bytes: int = 64 * 1024
     weight_bytes: int = 288 * 1024
@@ -102,6 +106,10 @@ class AcceleratorConfig:
                 f"requantizers must be a power of two up to min(lanes, columns) = {self.channels}, "
                 f"not {self.requantizers!r}"
             )
+        if self.window_taps == 0:
+            object.__setattr__(self, "window_taps", min(3, self.lanes))
+        if not 1 <= self.window_taps <= self.lanes:
+            raise ValueError(f"window_taps must be 1 to lanes = {self.lanes}, not {self.window_taps!r}")
         if not 20 <= self.accumulator_width <= 32:
             raise ValueError(f"accumulator_width must be 20 to 32, not {self.accumulator_width!r}")
         self._check_memory("activation_bytes", self.lanes, 1 << 20)

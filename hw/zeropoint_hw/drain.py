@@ -31,8 +31,10 @@ class Drain(wiring.Component):
         Word of the parameter memory; its data are expected with the beat, two cycles later.
     beat : Out(1)
         A beat.
-    beat_level : Out(3)
+    beat_level : Out(4)
         ``Level.CHUNK`` but in an output's last beat, where it is the loop that moves on after the output.
+    beat_pools : Out(1)
+        Further outputs of the same pooling window follow this output.
     values : Out(ArrayLayout(signed(32), requantizers))
         The beat's accumulators, the first channel first.
     """
@@ -53,6 +55,7 @@ class Drain(wiring.Component):
                 "parameter_address": Out(range(config.parameter_words)),
                 "beat": Out(1),
                 "beat_level": Out(LEVEL_WIDTH),
+                "beat_pools": Out(1),
                 "values": Out(data.ArrayLayout(signed(32), config.requantizers)),
             }
         )
@@ -94,5 +97,6 @@ class Drain(wiring.Component):
         m.d.comb += [
             self.beat.eq(delay(m, active, 2, "active")),
             self.beat_level.eq(delay(m, Mux(last, level, Level.CHUNK), 2, "level")),
+            self.beat_pools.eq(delay(m, level < Level.COLUMN, 2, "pools")),
         ]
         return m

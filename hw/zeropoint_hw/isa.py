@@ -6,11 +6,14 @@ instruction computes one layer, or a part of one, as a loop nest around the arra
     for group in range(groups):                # columns (or channels) at once
       for row in range(rows):                  # of the output
         for column in range(columns):
-          for tap_y in range(taps_y):          # of the kernel
-            for tap_x in range(taps_x):
-              for chunk in range(ceil(run / lanes)):
-                read `lanes` bytes of activations and one word of weights; multiply; accumulate
-          requantize and write the group's channels
+          for pool_y in range(pool_rows):      # of a max-pooling window over outputs
+            for pool_x in range(pool_columns):
+              for tap_y in range(taps_y):      # of the kernel
+                for tap_x in range(taps_x):
+                  for chunk in range(ceil(run / lanes)):
+                    read `lanes` bytes of activations and one word of weights; multiply; accumulate
+              requantize the group's channels
+          write the greatest of the pooling window
 
 Everything about a layer is in the steps by which the addresses move at each level, so that one loop nest serves
 convolution, fully-connected layers, depthwise convolution, pooling, MEAN, ADD, padding and plain copies.
@@ -40,6 +43,10 @@ class Round(IntEnum):
 
     DOUBLE = 0
     SINGLE = 1
+
+
+#: Words of a position that the array's history tells apart: the most that a ``window`` instruction may read for one.
+HISTORY_DEPTH = 16
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,14 @@ FIELDS, INSTRUCTION_WORDS = _layout(
         ("input_unsigned", 1, _U, "activations read are uint8, not int8"),
         ("weights_unsigned", 1, _U, "weights are uint8, not int8"),
         ("weights_per_tap", 1, _U, "the weight address starts again at every tap and group, as pooling's ones do"),
+        ("overlap", 1, _U, "begins when the loops before it are through, without waiting for their last outputs"),
+        ("swap_axes", 1, _U, "the column loop moves down the feature map, the row loop along its rows"),
+        ("window", 1, _U, "lanes hold the latest taps along the column loop, as depthwise convolution wants them"),
+        ("paired_rows", 1, _U, "an array cycle reads two kernel rows, the second from the lanes after the run"),
+        ("warmup", 4, _U, "positions of the column loop before a row's first output"),
+        ("emit_every", 4, _U, "positions of the column loop for each output, minus one"),
+        ("pool_rows", 4, _U, "rows of the max-pooling window over outputs, minus one"),
+        ("pool_columns", 4, _U, "columns of the max-pooling window over outputs, minus one"),
         ("parameters_shared", 1, _U, "one parameter word serves all groups and beats"),
         ("pad_value", 8, _U, "the byte that stands for activations outside the feature map"),
         ("beats", 7, _U, "beats of `requantizers` channels that drain a group, minus one"),
@@ -93,13 +108,16 @@ FIELDS, INSTRUCTION_WORDS = _layout(
         ("run", 20, _U, "contiguous bytes of activations read for each tap, minus one"),
         ("input_base", 20, _U, "address of the first kernel row's feature-map row, byte 0"),
         ("input_row_step", 20, _U, "bytes from one output row's to the next's first input row"),
+        ("input_pool_step", 20, _U, "bytes from one row of the pooling window's to the next's first input row"),
         ("input_tap_step", 20, _U, "bytes from one kernel row's to the next's input row"),
         ("y_first", 16, _S, "input row of the first output row's first tap"),
         ("y_row_step", 16, _U, "input rows from one output row to the next"),
+        ("y_pool_step", 16, _U, "input rows from one row of the pooling window to the next"),
         ("y_tap_step", 16, _U, "input rows from one kernel row to the next"),
         ("input_rows", 16, _U, "rows of the feature map"),
         ("x_first", 21, _S, "byte within the row of the first output column's first tap"),
         ("x_column_step", 20, _U, "bytes from one output column to the next"),
+        ("x_pool_step", 20, _U, "bytes from one column of the pooling window to the next"),
         ("x_tap_step", 20, _U, "bytes from one kernel column to the next"),
         (
             "x_group_step",
@@ -107,6 +125,7 @@ FIELDS, INSTRUCTION_WORDS = _layout(
             _U,
             "bytes from one group's to the next's input channels; 0 where all groups read the same",
         ),
+        ("pair_step", 20, _U, "bytes from the end of a kernel row's run to the next kernel row's, a multiple of lanes"),
         ("row_bytes", 20, _U, "bytes of a feature-map row"),
         ("weight_base", 20, _U, "word of the first weights"),
         ("parameter_base", 16, _U, "word of the first parameters"),
@@ -128,7 +147,7 @@ _BY_NAME = {field.name: field for field in FIELDS}
 
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """One instruction. Loop counts (``groups`` … ``taps_x``, ``run``, ``beats``) are given as counts, not minus one.
+    """One instruction. Loop counts (``Instruction.COUNTS``) are given as counts, not minus one.
 
     Raises
     ------
@@ -138,9 +157,13 @@ class Instruction:
 
     WORDS: ClassVar[int] = INSTRUCTION_WORDS
     #: Fields stored minus one.
-    COUNTS: ClassVar[frozenset[str]] = frozenset({"beats", "groups", "rows", "columns", "taps_y", "taps_x", "run"})
+    COUNTS: ClassVar[frozenset[str]] = frozenset(
+        {"beats", "groups", "rows", "columns", "pool_rows", "pool_columns", "taps_y", "taps_x", "run", "emit_every"}
+    )
     #: Fields that are steps or addresses of activations, stored modulo 2^20.
-    MODULAR: ClassVar[frozenset[str]] = frozenset({"input_base", "input_row_step", "input_tap_step", "output_base"})
+    MODULAR: ClassVar[frozenset[str]] = frozenset(
+        {"input_base", "input_row_step", "input_pool_step", "input_tap_step", "pair_step", "output_base"}
+    )
 
     end: int = 0
     accumulate: Accumulate = Accumulate.ADD
@@ -148,6 +171,14 @@ class Instruction:
     input_unsigned: int = 0
     weights_unsigned: int = 0
     weights_per_tap: int = 0
+    overlap: int = 0
+    swap_axes: int = 0
+    window: int = 0
+    paired_rows: int = 0
+    warmup: int = 0
+    emit_every: int = 1
+    pool_rows: int = 1
+    pool_columns: int = 1
     parameters_shared: int = 0
     pad_value: int = 0
     beats: int = 1
@@ -165,15 +196,19 @@ class Instruction:
     run: int = 1
     input_base: int = 0
     input_row_step: int = 0
+    input_pool_step: int = 0
     input_tap_step: int = 0
     y_first: int = 0
     y_row_step: int = 0
+    y_pool_step: int = 0
     y_tap_step: int = 0
     input_rows: int = 1
     x_first: int = 0
     x_column_step: int = 0
+    x_pool_step: int = 0
     x_tap_step: int = 0
     x_group_step: int = 0
+    pair_step: int = 0
     row_bytes: int = 1
     weight_base: int = 0
     parameter_base: int = 0

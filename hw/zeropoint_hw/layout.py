@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from amaranth import Module, Signal, signed, unsigned
+from amaranth import Module, Signal, Value, ValueLike, signed, unsigned
 from amaranth.lib import data
 
 from zeropoint_hw.isa import FIELDS, INSTRUCTION_WORDS
@@ -29,18 +29,21 @@ class Level(IntEnum):
     CHUNK = 0
     TAP_X = 1
     TAP_Y = 2
-    COLUMN = 3
-    ROW = 4
-    GROUP = 5
+    POOL_X = 3
+    POOL_Y = 4
+    COLUMN = 5
+    ROW = 6
+    GROUP = 7
     #: The instruction's last cycle.
-    END = 6
+    END = 8
 
 
-LEVEL_WIDTH = 3
+LEVEL_WIDTH = 4
 
 
-def delay(m: Module, signal: Signal, cycles: int, name: str) -> Signal:
-    """Return ``signal`` as it was ``cycles`` clock cycles ago."""
+def delay(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
+    """Return ``value`` as it was ``cycles`` clock cycles ago."""
+    signal = Value.cast(value)
     for stage in range(cycles):
         later = Signal.like(signal, name=f"{name}_{stage + 1}", init=0)
         m.d.sync += later.eq(signal)

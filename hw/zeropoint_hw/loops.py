@@ -42,6 +42,8 @@ class LoopNest(wiring.Component):
         The loop that moves on (``Level``).
     stalled : Out(1)
         An idle cycle.
+    finished : Out(1)
+        The last array cycle comes out in the next cycle; combinational.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -55,6 +57,7 @@ class LoopNest(wiring.Component):
                 "last": Out(1),
                 "level": Out(LEVEL_WIDTH),
                 "stalled": Out(1),
+                "finished": Out(1),
             }
         )
 
@@ -62,25 +65,30 @@ class LoopNest(wiring.Component):
         m = Module()
         i = self.instruction
         chunks = i.run[self._lane_bits :]
-        limits = (chunks, i.taps_x, i.taps_y, i.columns, i.rows, i.groups)
-        names = ("chunk", "tap_x", "tap_y", "column", "row", "group")
+        limits = (chunks, i.taps_x, i.taps_y, i.pool_columns, i.pool_rows, i.columns, i.rows, i.groups)
+        names = [level.name.lower() for level in Level][: len(limits)]
         left = [Signal(len(limit), name=f"{name}s_left") for limit, name in zip(limits, names, strict=True)]
-        at_end = [counter == 0 for counter in left]
 
         running = Signal()
         idle_left = Signal.like(i.idle)
-        first = Signal(init=1)
         working = Signal()
         m.d.comb += working.eq(running & (idle_left == 0))
 
         level = Signal(LEVEL_WIDTH)
         m.d.comb += level.eq(Level.END)
         for index in reversed(range(len(left))):
-            with m.If(~at_end[index]):
+            with m.If(left[index] != 0):
                 m.d.comb += level.eq(index)
-        last = Signal()
-        m.d.comb += last.eq(level >= Level.COLUMN)
 
+        # Between two outputs of a row may lie positions that only shift their taps into the array's history.
+        first = Signal(init=1)
+        until_output = Signal.like(i.warmup)
+        complete = Signal()
+        m.d.comb += complete.eq(level >= Level.POOL_X)
+        last = Signal()
+        m.d.comb += last.eq(complete & (until_output == 0))
+
+        m.d.comb += self.finished.eq(working & (level == Level.END))
         m.d.sync += [
             self.valid.eq(working),
             self.first.eq(first),
@@ -89,15 +97,19 @@ class LoopNest(wiring.Component):
             self.stalled.eq(running & ~working),
         ]
         with m.If(self.start):
-            m.d.sync += [running.eq(1), idle_left.eq(0), first.eq(1)]
+            m.d.sync += [running.eq(1), idle_left.eq(0), first.eq(1), until_output.eq(i.warmup)]
             m.d.sync += [counter.eq(limit) for counter, limit in zip(left, limits, strict=True)]
         with m.Elif(working):
-            m.d.sync += first.eq(last)
+            m.d.sync += first.eq(complete)
             for index, counter in enumerate(left):
                 with m.If(level == index):
                     m.d.sync += counter.eq(counter - 1)
                 with m.Elif(level > index):
                     m.d.sync += counter.eq(limits[index])
+            with m.If(level >= Level.ROW):
+                m.d.sync += until_output.eq(i.warmup)
+            with m.Elif(level == Level.COLUMN):
+                m.d.sync += until_output.eq(Mux(until_output == 0, i.emit_every, until_output - 1))
             with m.If(level == Level.END):
                 m.d.sync += running.eq(0)
             with m.Elif(last):
@@ -131,7 +143,7 @@ class InputAddress(wiring.Component):
     address : Out
         Byte address of lane 0's activation, one cycle later.
     mask : Out(lanes)
-        Which lanes lie in the feature map and in the run, one cycle later; the others stand for ``pad_value``.
+        Which lanes lie in the feature map and in a run, one cycle later; the others stand for ``pad_value``.
     """
 
     LATENCY = 1
@@ -155,11 +167,14 @@ class InputAddress(wiring.Component):
         i = self.instruction
         level = self.level
 
-        # Bytes within a feature-map row, where the current group, output column and tap begin.
+        # Where along the column loop's axis and the row loop's the level moves the window.
+        along_x = Signal()
+        m.d.comb += along_x.eq(Mux(i.swap_axes, level == Level.ROW, level == Level.COLUMN))
+
+        # Bytes within a feature-map row, where the current group, output, pooled output and tap begin.
         x_shape = signed(len(i.x_first) + 1)
-        x_group, x_column, x_tap, x = (
-            Signal(x_shape, name=f"x_{name}") for name in ("group", "column", "tap", "chunk")
-        )
+        names = ("group", "output", "pool", "tap", "chunk")
+        x_group, x_output, x_pool, x_tap, x = (Signal(x_shape, name=f"x_{name}") for name in names)
         x_next = Signal(x_shape)
         with m.Switch(level):
             with m.Case(Level.CHUNK):
@@ -167,65 +182,87 @@ class InputAddress(wiring.Component):
             with m.Case(Level.TAP_X):
                 m.d.comb += x_next.eq(x_tap + i.x_tap_step)
             with m.Case(Level.TAP_Y):
-                m.d.comb += x_next.eq(x_column)
-            with m.Case(Level.COLUMN):
-                m.d.comb += x_next.eq(x_column + i.x_column_step)
-            with m.Case(Level.ROW):
-                m.d.comb += x_next.eq(x_group)
+                m.d.comb += x_next.eq(x_pool)
+            with m.Case(Level.POOL_X):
+                m.d.comb += x_next.eq(x_pool + i.x_pool_step)
+            with m.Case(Level.POOL_Y):
+                m.d.comb += x_next.eq(x_output)
+            with m.Case(Level.COLUMN, Level.ROW):
+                with m.If(along_x):
+                    m.d.comb += x_next.eq(x_output + i.x_column_step)
+                with m.Elif(level == Level.COLUMN):
+                    m.d.comb += x_next.eq(x_output)
+                with m.Else():
+                    m.d.comb += x_next.eq(x_group)
             with m.Default():
                 m.d.comb += x_next.eq(x_group + i.x_group_step)
 
-        # The feature-map row of the current output row and tap: its number, and the address of its byte 0.
+        # The feature-map row of the current output, pooled output and tap: its number, and the address of its byte 0.
         y_shape = signed(len(i.y_first) + 1)
-        y_row, y = Signal(y_shape), Signal(y_shape)
-        base_row, base = Signal.like(self.address), Signal.like(self.address)
+        y_output, y_pool, y = (Signal(y_shape, name=f"y_{name}") for name in names[1:4])
+        base_output, base_pool, base = (Signal.like(self.address, name=f"base_{name}") for name in names[1:4])
+        y_next, base_next = Signal(y_shape), Signal.like(self.address)
+        with m.Switch(level):
+            with m.Case(Level.CHUNK, Level.TAP_X):
+                m.d.comb += [y_next.eq(y), base_next.eq(base)]
+            with m.Case(Level.TAP_Y):
+                m.d.comb += [y_next.eq(y + i.y_tap_step), base_next.eq(base + i.input_tap_step)]
+            with m.Case(Level.POOL_X):
+                m.d.comb += [y_next.eq(y_pool), base_next.eq(base_pool)]
+            with m.Case(Level.POOL_Y):
+                m.d.comb += [y_next.eq(y_pool + i.y_pool_step), base_next.eq(base_pool + i.input_pool_step)]
+            with m.Case(Level.COLUMN, Level.ROW):
+                with m.If(~along_x):
+                    m.d.comb += [y_next.eq(y_output + i.y_row_step), base_next.eq(base_output + i.input_row_step)]
+                with m.Elif(level == Level.COLUMN):
+                    m.d.comb += [y_next.eq(y_output), base_next.eq(base_output)]
+                with m.Else():
+                    m.d.comb += [y_next.eq(i.y_first), base_next.eq(i.input_base)]
+            with m.Default():
+                m.d.comb += [y_next.eq(i.y_first), base_next.eq(i.input_base)]
+
         left = Signal.like(i.run)
         word_group, word = Signal.like(self.weight_address), Signal.like(self.weight_address)
         m.d.comb += self.weight_address.eq(word)
 
         with m.If(self.start):
-            m.d.sync += [register.eq(i.x_first) for register in (x_group, x_column, x_tap, x)]
-            m.d.sync += [register.eq(i.y_first) for register in (y_row, y)]
-            m.d.sync += [register.eq(i.input_base) for register in (base_row, base)]
+            m.d.sync += [register.eq(i.x_first) for register in (x_group, x_output, x_pool, x_tap, x)]
+            m.d.sync += [register.eq(i.y_first) for register in (y_output, y_pool, y)]
+            m.d.sync += [register.eq(i.input_base) for register in (base_output, base_pool, base)]
             m.d.sync += [register.eq(i.weight_base) for register in (word_group, word)]
             m.d.sync += left.eq(i.run)
         with m.Elif(self.valid):
-            m.d.sync += [x.eq(x_next), left.eq(Mux(level == Level.CHUNK, left - self._lanes, i.run))]
+            m.d.sync += [x.eq(x_next), y.eq(y_next), base.eq(base_next)]
+            m.d.sync += left.eq(Mux(level == Level.CHUNK, left - self._lanes, i.run))
             with m.If(level >= Level.TAP_X):
                 m.d.sync += x_tap.eq(x_next)
+            with m.If(level >= Level.POOL_X):
+                m.d.sync += [x_pool.eq(x_next), y_pool.eq(y_next), base_pool.eq(base_next)]
             with m.If(level >= Level.COLUMN):
-                m.d.sync += x_column.eq(x_next)
+                m.d.sync += [x_output.eq(x_next), y_output.eq(y_next), base_output.eq(base_next)]
             with m.If(level >= Level.GROUP):
                 m.d.sync += x_group.eq(x_next)
-
-            with m.Switch(level):
-                with m.Case(Level.CHUNK, Level.TAP_X):
-                    pass
-                with m.Case(Level.TAP_Y):
-                    m.d.sync += [y.eq(y + i.y_tap_step), base.eq(base + i.input_tap_step)]
-                with m.Case(Level.COLUMN):
-                    m.d.sync += [y.eq(y_row), base.eq(base_row)]
-                with m.Case(Level.ROW):
-                    m.d.sync += [register.eq(y_row + i.y_row_step) for register in (y_row, y)]
-                    m.d.sync += [register.eq(base_row + i.input_row_step) for register in (base_row, base)]
-                with m.Default():
-                    m.d.sync += [register.eq(i.y_first) for register in (y_row, y)]
-                    m.d.sync += [register.eq(i.input_base) for register in (base_row, base)]
 
             m.d.sync += word.eq(word + 1)
             with m.If(i.weights_per_tap):
                 with m.If(level >= Level.TAP_X):
                     m.d.sync += word.eq(word_group)
-            with m.Else():
-                with m.If((level == Level.COLUMN) | (level == Level.ROW)):
-                    m.d.sync += word.eq(word_group)
-                with m.Elif(level == Level.GROUP):
-                    m.d.sync += word_group.eq(word + 1)
+            with m.Elif(level == Level.GROUP):
+                m.d.sync += word_group.eq(word + 1)
+            with m.Elif(level >= Level.POOL_X):
+                m.d.sync += word.eq(word_group)
 
-        # Lanes from −x up to row_bytes − x lie in the feature map, lanes up to `left` in the run.
+        # Lanes from −x up to row_bytes − x lie in the feature map, lanes up to `left` in the run. With paired rows, the
+        # lanes after the run's are those of the next row.
         ahead = Signal(x_shape)
         m.d.comb += ahead.eq(i.row_bytes - x)
+        in_run = Signal(self._lanes)
+        m.d.comb += in_run.eq(Cat((x >= -lane) & (ahead > lane) & (left >= lane) for lane in range(self._lanes)))
         in_rows = (y >= 0) & (y < i.input_rows)
-        mask = [in_rows & (x >= -lane) & (ahead > lane) & (left >= lane) for lane in range(self._lanes)]
-        m.d.sync += [self.address.eq(base + x), self.mask.eq(Cat(*mask))]
+        in_next_row = (y >= -1) & (y + 1 < i.input_rows) & i.paired_rows
+        run = (i.run + 1)[: _log2(self._lanes) + 1]
+        m.d.sync += [
+            self.address.eq(base + x),
+            self.mask.eq(Mux(in_rows, in_run, 0) | Mux(in_next_row, in_run << run, 0)),
+        ]
         return m

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth import Cat, Const, Module, Signal, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,8 +27,10 @@ class ActivationMemory(wiring.Component):
     -------
     read_address : In
         Byte address of lane 0.
+    read_split, read_jump : In
+        Lanes from ``read_split`` on read ``read_jump`` rows, of ``lanes`` bytes each, further on; held still.
     read_data : Out(ArrayLayout(8, lanes))
-        Lane ``i`` holds byte ``read_address + i``.
+        Lane ``i`` holds byte ``read_address + i``, or ``read_address + i + lanes · read_jump``.
     write_address : In
         Byte address of the first byte written.
     write_data : In(ArrayLayout(8, requantizers))
@@ -45,6 +47,8 @@ class ActivationMemory(wiring.Component):
         super().__init__(
             {
                 "read_address": In(address),
+                "read_split": In(range(config.lanes + 1)),
+                "read_jump": In(range(config.activation_bytes // config.lanes)),
                 "read_data": Out(data.ArrayLayout(8, config.lanes)),
                 "write_address": In(address),
                 "write_data": In(data.ArrayLayout(8, config.requantizers)),
@@ -70,7 +74,9 @@ class ActivationMemory(wiring.Component):
 
             row = Signal(range(depth), name=f"read_row{bank}")
             out = Signal(8, name=f"bank_data{bank}")
-            m.d.sync += [row.eq(row_of(self.read_address, bank)), out.eq(read.data)]
+            lane = (bank - self.read_address[:bits])[:bits] if bits else Const(0, 1)
+            jump = Mux(lane >= self.read_split, self.read_jump, 0)
+            m.d.sync += [row.eq(row_of(self.read_address, bank) + jump), out.eq(read.data)]
             m.d.comb += [read.addr.eq(row), read.en.eq(1)]
             banks_data.append(out)
 

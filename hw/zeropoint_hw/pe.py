@@ -20,7 +20,7 @@ class ProcessingElement(wiring.Component):
     Members
     -------
     activation : In(signed(9))
-        A cycle later than the weight it belongs to.
+        The activation, its zero point subtracted if so agreed.
     weight : In(8)
         As it lies in the weight memory.
     weights_unsigned : In(1)
@@ -31,7 +31,7 @@ class ProcessingElement(wiring.Component):
         Their product.
     """
 
-    #: Cycles from ``weight`` to ``product``.
+    #: Cycles from the operands to ``product``.
     LATENCY = 2
 
     #: Whether activations come with their zero point subtracted.
@@ -49,8 +49,8 @@ class ProcessingElement(wiring.Component):
         )
 
     def _multiply(self, m: Module, weight: Signal) -> None:
-        operand = Signal(OPERAND)
-        m.d.sync += [operand.eq(weight), self.product.eq(self.activation * operand)]
+        left, right = Signal(OPERAND), Signal(OPERAND)
+        m.d.sync += [left.eq(self.activation), right.eq(weight), self.product.eq(left * right)]
 
     def _extended_weight(self) -> Signal:
         """Return the weight as a signed number of 9 bits."""

@@ -105,13 +105,13 @@ class Requantizer(wiring.Component):
     -------
     instruction : In(InstructionLayout)
         Held still.
-    beat, beat_level : In
-        A beat, and the loop that moves on after it, passed along with the data.
+    beat, beat_level, beat_pools : In
+        A beat, the loop that moves on after it, and whether it is to be pooled; passed along with the data.
     values : In(ArrayLayout(signed(32), count))
         Accumulators.
     parameters : In(ArrayLayout(ParameterLayout, count))
         The channels' parameters.
-    result_beat, result_level : Out
+    result_beat, result_level, result_pools : Out
         As they came in.
     results : Out(ArrayLayout(8, count))
         Activations.
@@ -126,10 +126,12 @@ class Requantizer(wiring.Component):
                 "instruction": In(InstructionLayout),
                 "beat": In(1),
                 "beat_level": In(LEVEL_WIDTH),
+                "beat_pools": In(1),
                 "values": In(data.ArrayLayout(signed(32), count)),
                 "parameters": In(data.ArrayLayout(ParameterLayout, count)),
                 "result_beat": Out(1),
                 "result_level": Out(LEVEL_WIDTH),
+                "result_pools": Out(1),
                 "results": Out(data.ArrayLayout(8, count)),
             }
         )
@@ -147,5 +149,6 @@ class Requantizer(wiring.Component):
         m.d.comb += [
             self.result_beat.eq(delay(m, self.beat, self.LATENCY, "beat")),
             self.result_level.eq(delay(m, self.beat_level, self.LATENCY, "level")),
+            self.result_pools.eq(delay(m, self.beat_pools, self.LATENCY, "pools")),
         ]
         return m

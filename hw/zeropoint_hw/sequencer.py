@@ -1,12 +1,12 @@
-"""The sequencer: fetches an instruction, starts it, waits for its last output, and so on to the end."""
+"""The sequencer: starts an instruction, waits for its last output, and fetches the next one meanwhile."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import INSTRUCTION_WORDS
-from zeropoint_hw.layout import InstructionLayout, delay
+from zeropoint_hw.layout import InstructionLayout
 from zeropoint_hw.memory import WordMemory
 
 
@@ -14,7 +14,8 @@ class Sequencer(wiring.Component):
     """Runs the layer program, one instruction after the other.
 
     After ``run`` it executes from the program's start to the instruction with ``end``; after ``step``, one instruction
-    from where the last step ended. An instruction starts when the last output of the one before is written.
+    from where the last step ended. An instruction starts when the last output of the one before is written. The next
+    instruction is fetched while one executes, and the first one while the accelerator rests.
 
     Members
     -------
@@ -24,6 +25,8 @@ class Sequencer(wiring.Component):
         Execution begins at the program's start.
     busy : Out(1)
         An instruction is being fetched or executed.
+    program_written : In(1)
+        The program changes: what was fetched is fetched again.
     program_address : Out
         Word of the program memory.
     program_data : In(32)
@@ -35,7 +38,7 @@ class Sequencer(wiring.Component):
     done : In(1)
         Its last output is being written.
     fetching : Out(1)
-        An instruction is being fetched.
+        An instruction is awaited.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -45,6 +48,7 @@ class Sequencer(wiring.Component):
                 "step": In(1),
                 "restart": Out(1),
                 "busy": Out(1),
+                "program_written": In(1),
                 "program_address": Out(range(config.program_words)),
                 "program_data": In(32),
                 "instruction": Out(InstructionLayout),
@@ -57,32 +61,40 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         address = Signal.like(self.program_address)
-        left = Signal(range(INSTRUCTION_WORDS + 1))
+        asked_words = Signal(range(INSTRUCTION_WORDS + 1))
+        arrived_words = Signal(range(INSTRUCTION_WORDS + 1))
+        next_instruction = Signal(InstructionLayout)
+        #: The next instruction is the program's first.
+        at_start = Signal(init=1)
         stepping = Signal()
-        m.d.comb += self.program_address.eq(address)
 
         # Words are shifted in from the top, so that the first ends up at the bottom.
-        asked = left != 0
-        arrived = delay(m, asked, WordMemory.READ_LATENCY, "arrived")
-        with m.If(asked):
-            m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
-        with m.If(arrived):
-            m.d.sync += self.instruction.eq(Cat(self.instruction.as_value()[32:], self.program_data))
+        asking = asked_words != INSTRUCTION_WORDS
+        full = arrived_words == INSTRUCTION_WORDS
+        rewind = Signal()
+        arriving: Value = asking
+        for stage in range(WordMemory.READ_LATENCY):
+            later = Signal(name=f"arriving_{stage}")
+            m.d.sync += later.eq(arriving & ~rewind)
+            arriving = later
+        m.d.comb += self.program_address.eq(address)
+        with m.If(asking):
+            m.d.sync += [address.eq(address + 1), asked_words.eq(asked_words + 1)]
+        with m.If(arriving & ~full):
+            m.d.sync += next_instruction.eq(Cat(next_instruction.as_value()[32:], self.program_data))
+            m.d.sync += arrived_words.eq(arrived_words + 1)
 
+        take = Signal()
         with m.FSM():
-            with m.State("IDLE"), m.If(self.run | self.step):
-                m.d.sync += [stepping.eq(self.step), left.eq(INSTRUCTION_WORDS)]
-                m.d.comb += self.restart.eq(self.run | (address == 0))
-                with m.If(self.run):
-                    m.d.sync += address.eq(0)
-                m.next = "ASK"
-            with m.State("ASK"):
-                m.d.comb += [self.busy.eq(1), self.fetching.eq(1)]
-                with m.If(~asked):
+            with m.State("IDLE"):
+                m.d.comb += rewind.eq(self.program_written | (self.run & ~at_start))
+                with m.If(self.run | self.step):
+                    m.d.sync += stepping.eq(self.step)
+                    m.d.comb += self.restart.eq(self.run | at_start)
                     m.next = "FETCH"
             with m.State("FETCH"):
-                m.d.comb += [self.busy.eq(1), self.fetching.eq(1)]
-                with m.If(~arrived):
+                m.d.comb += [self.busy.eq(1), self.fetching.eq(1), take.eq(full)]
+                with m.If(full):
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += [self.busy.eq(1), self.start.eq(1)]
@@ -90,11 +102,20 @@ class Sequencer(wiring.Component):
             with m.State("EXECUTE"):
                 m.d.comb += self.busy.eq(1)
                 with m.If(self.done):
-                    with m.If(self.instruction.end):
-                        m.d.sync += address.eq(0)
                     with m.If(self.instruction.end | stepping):
                         m.next = "IDLE"
                     with m.Else():
-                        m.d.sync += left.eq(INSTRUCTION_WORDS)
-                        m.next = "ASK"
+                        m.next = "FETCH"
+
+        with m.If(take):
+            m.d.sync += [
+                self.instruction.eq(next_instruction),
+                at_start.eq(next_instruction.end),
+                asked_words.eq(0),
+                arrived_words.eq(0),
+            ]
+            with m.If(next_instruction.end):
+                m.d.sync += address.eq(0)
+        with m.If(rewind):
+            m.d.sync += [at_start.eq(1), address.eq(0), asked_words.eq(0), arrived_words.eq(0)]
         return m

@@ -5,7 +5,8 @@ Modules, in the order in which data meets them:
 - ``options``: the accelerator's configuration from a file and from options.
 - ``compile``: who computes what, where tensors lie, and the program as a whole.
 - ``allocate``: activation memory by liveness.
-- ``lower``: each operator's loop nests.
+- ``plan``: which operators share a pass, and how rows lie in memory.
+- ``lower``: each operator's loop nests, by way of ``weighted``, ``channelwise`` and ``emit``.
 - ``pack``: weights in the order in which the array consumes them.
 - ``program``: the result, and ``images``: its memories' contents in many formats.
 - ``verify_program``: a program that addresses nothing outside its memories.

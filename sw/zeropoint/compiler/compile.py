@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zeropoint.compiler.allocate import Request, allocate
-from zeropoint.compiler.lower import LOWERINGS, Emitter, lower
+from zeropoint.compiler.emit import Emitter, Place, map_shape
+from zeropoint.compiler.lower import LOWERINGS, lower
+from zeropoint.compiler.plan import Step, plan, row_pitches
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError
-from zeropoint.model import Operator, QuantizedModel, Reshape, Softmax, Tensor
+from zeropoint.model import Operator, QuantizedModel, Reshape, Softmax
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
 
@@ -42,11 +44,16 @@ def partition(model: QuantizedModel) -> Partition:
     return Partition(operators[:cut], operators[cut:])
 
 
-def compile_model(model: QuantizedModel, config: AcceleratorConfig) -> Program:
+def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool = True) -> Program:
     """Compile a model for an accelerator.
 
     Activations get their places by liveness: a tensor's memory is used again once its last reader is done. Weights and
     parameters follow each other in the order of the layers.
+
+    Parameters
+    ----------
+    fuse
+        Whether a convolution and the max pooling after it become one layer, whose tensor in between is never written.
 
     Raises
     ------
@@ -58,22 +65,22 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig) -> Program:
     if not any(type(operator) in LOWERINGS for operator in parts.hardware):
         raise ZeropointError(f"model '{model.name}' has no operator for the hardware to run")
     output = parts.host[0].input if parts.host else model.output
-    roots = _storage(model, parts.hardware)
-    addresses = _allocate(model, parts.hardware, roots, output, config)
+    steps = plan(model, parts.hardware, output, fuse)
+    places = _places(model, steps, output, config)
 
     emitter = Emitter(config)
     layers = []
-    for operator in parts.hardware:
-        if isinstance(operator, Reshape):
+    for step in steps:
+        if isinstance(step.operator, Reshape):
             continue
         first = len(emitter.instructions)
-        lower(model, operator, addresses, emitter)
+        lower(model, step, places, emitter)
         count = len(emitter.instructions) - first
-        layers.append(Layer(operator.name, operator.kind, operator.output, first, count, model.macs(operator)))
+        layers.append(Layer(step.operator.name, step.label, step.output, first, count, model.macs(step.operator)))
     emitter.instructions[-1] = replace(emitter.instructions[-1], end=1)
     _check_sizes(model, config, emitter)
 
-    buffers = {name: _buffer(model.tensor(name), address) for name, address in addresses.items()}
+    buffers = {name: _buffer(place) for name, place in places.items()}
     return Program(
         config=config,
         name=model.name,
@@ -93,34 +100,31 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig) -> Program:
     )
 
 
-def _storage(model: QuantizedModel, operators: tuple[Operator, ...]) -> dict[str, str]:
-    """Return for every activation whose bytes it shares: a reshaped tensor is the tensor it was."""
+def _places(model: QuantizedModel, steps: tuple[Step, ...], output: str, config: AcceleratorConfig) -> dict[str, Place]:
+    """Return where every activation tensor lies that is written; a reshaped one shares the bytes of what it was."""
     roots = {model.input: model.input}
-    for operator in operators:
-        roots[operator.output] = roots[operator.input] if isinstance(operator, Reshape) else operator.output
-    return roots
-
-
-def _allocate(
-    model: QuantizedModel,
-    operators: tuple[Operator, ...],
-    roots: dict[str, str],
-    output: str,
-    config: AcceleratorConfig,
-) -> dict[str, int]:
     first_use = {model.input: 0}
     last_use = {model.input: 0}
-    for step, operator in enumerate(operators):
-        for name in (*operator.inputs, operator.output):
-            root = roots[name]
-            first_use.setdefault(root, step)
-            last_use[root] = step
-    last_use[roots[output]] = len(operators)
-    requests = [
-        Request(name, int(np.prod(model.tensor(name).shape)), first_use[name], last_use[name]) for name in first_use
-    ]
-    places = allocate(requests, config.activation_bytes, config.lanes)
-    return {name: places[root] for name, root in roots.items()}
+    for index, step in enumerate(steps):
+        reshapes = isinstance(step.operator, Reshape)
+        roots[step.output] = roots[step.operator.input] if reshapes else step.output
+        for name in (*step.operator.inputs, step.output):
+            first_use.setdefault(roots[name], index)
+            last_use[roots[name]] = index
+    last_use[roots[output]] = len(steps)
+
+    pitches = row_pitches(model, steps, output, config)
+    requests = []
+    for root, first in first_use.items():
+        rows, columns, channels = map_shape(model.tensor(root).shape)
+        size = (rows - 1) * pitches.get(root, columns * channels) + columns * channels
+        requests.append(Request(root, size, first, last_use[root]))
+    addresses = allocate(requests, config.activation_bytes, config.lanes)
+    places = {}
+    for name, root in roots.items():
+        _, columns, channels = map_shape(model.tensor(name).shape)
+        places[name] = Place(model.tensor(name), addresses[root], pitches.get(name, columns * channels))
+    return places
 
 
 def _check_sizes(model: QuantizedModel, config: AcceleratorConfig, emitter: Emitter) -> None:
@@ -137,8 +141,10 @@ def _check_sizes(model: QuantizedModel, config: AcceleratorConfig, emitter: Emit
             )
 
 
-def _buffer(tensor: Tensor, address: int) -> Buffer:
-    return Buffer(tensor.name, address, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point)
+def _buffer(place: Place) -> Buffer:
+    tensor = place.tensor
+    pitch = place.row_pitch if place.map_shape[0] > 1 else 0
+    return Buffer(tensor.name, place.address, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point, pitch)
 
 
 def _host_step(model: QuantizedModel, operator: Operator) -> HostStep:

@@ -94,6 +94,33 @@ def pack_depthwise(config: AcceleratorConfig, weights: Weights, zero_point: int,
     return PackedWeights(_as_bytes(words.reshape(-1, columns * lanes)), sums, places)
 
 
+def pack_window(
+    config: AcceleratorConfig, weights: tuple[Weights, npt.NDArray[np.bool_]], zero_point: int
+) -> PackedWeights:
+    """Pack depthwise weights of which each lane holds a tap, and each column a channel.
+
+    Parameters
+    ----------
+    weights
+        ``(words, window taps, channels)``, and which ``(words, window taps)`` there are.
+    zero_point
+        The weights' zero point.
+    """
+    taps, there = weights
+    count, lanes, channels = taps.shape
+    at_once = config.channels
+    groups = -(-channels // at_once)
+    padded = np.full((count, lanes, groups * at_once), zero_point, taps.dtype)
+    padded[:, :, :channels] = np.where(there[:, :, None], taps, zero_point)
+    words = np.full((groups, count, config.columns, config.lanes), zero_point, taps.dtype)
+    words[:, :, :at_once, :lanes] = padded.reshape(count, lanes, groups, at_once).transpose(2, 0, 3, 1)
+    places = count * config.lanes
+    sums = np.where(there[:, :, None], taps, 0).sum(axis=(0, 1), dtype=np.int64)
+    return PackedWeights(
+        _as_bytes(words.reshape(-1, config.word_bytes)), sums + (places - int(there.sum())) * zero_point, places
+    )
+
+
 def ones(config: AcceleratorConfig) -> Words:
     """Return the word that passes lane ``c`` on to column ``c``: pooling's, ADD's and MEAN's weights."""
     word = np.zeros((config.columns, config.lanes), np.uint8)

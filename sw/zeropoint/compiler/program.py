@@ -52,7 +52,14 @@ class HostTensor:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A tensor in the activation memory: its bytes in NHWC order from ``address`` on. Otherwise as HostTensor."""
+    """A tensor in the activation memory: its bytes in NHWC order from ``address`` on. Otherwise as HostTensor.
+
+    Attributes
+    ----------
+    row_pitch
+        Bytes from one row of a feature map to the next. 0, the default, stands for rows without gaps, and becomes what
+        that is; a tensor that is no feature map has one row.
+    """
 
     tensor: str
     address: int
@@ -60,17 +67,44 @@ class Buffer:
     dtype: str
     scale: float
     zero_point: int
+    row_pitch: int = 0
 
     def __post_init__(self) -> None:
         _check_tensor(self)
-        object.__setattr__(self, "address", int(self.address))
         if self.address < 0:
             raise ValueError(f"tensor '{self.tensor}' must have an address of at least 0, not {self.address}")
+        if self.row_pitch == 0:
+            object.__setattr__(self, "row_pitch", self._row_bytes)
+        if self.row_pitch < self._row_bytes or (self._rows == 1 and self.row_pitch != self._row_bytes):
+            raise ValueError(
+                f"tensor '{self.tensor}' has rows of {self._row_bytes} bytes, which row_pitch = {self.row_pitch} contradicts"
+            )
+
+    @property
+    def _rows(self) -> int:
+        return self.shape[0] if len(self.shape) == 3 else 1
+
+    @property
+    def _row_bytes(self) -> int:
+        return prod(self.shape) // self._rows
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return prod(self.shape)
+        """Bytes from the first to the last."""
+        return (self._rows - 1) * self.row_pitch + self._row_bytes
+
+    def to_memory(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """Return the ``size`` bytes that hold ``values``, of the buffer's shape and dtype; gaps are 0."""
+        rows = np.zeros((self._rows, self.row_pitch), np.uint8)
+        rows[:, : self._row_bytes] = np.ascontiguousarray(values).reshape(self._rows, -1).view(np.uint8)
+        return rows.reshape(-1)[: self.size]
+
+    def from_memory(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """Return the values that ``size`` bytes hold, in the buffer's shape and dtype."""
+        rows = np.zeros(self._rows * self.row_pitch, np.uint8)
+        rows[: self.size] = memory
+        values = rows.reshape(self._rows, self.row_pitch)[:, : self._row_bytes]
+        return np.ascontiguousarray(values).view(self.dtype).reshape(self.shape)
 
 
 def _check_tensor(tensor: HostTensor | Buffer) -> None:

@@ -1,0 +1,77 @@
+"""The pooler: max pooling of a layer's outputs before they are written."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level
+from zeropoint_hw.pe import extend
+
+
+class Pooler(wiring.Component):
+    """Keeps the greatest of the outputs of a pooling window and lets only that pass, ``LATENCY`` cycles later.
+
+    Outputs of layers without a pooling window pass as they are.
+
+    Members
+    -------
+    instruction : In(InstructionLayout)
+        Says whether activations are unsigned; held still.
+    beat, beat_level, beat_pools, results : In
+        A beat of results; with ``beat_pools``, further outputs of its pooling window follow.
+    pooled_beat, pooled_level, pooled : Out
+        A beat to be written.
+    """
+
+    LATENCY = 1
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        self._beat = data.ArrayLayout(8, config.requantizers)
+        super().__init__(
+            {
+                "instruction": In(InstructionLayout),
+                "beat": In(1),
+                "beat_level": In(LEVEL_WIDTH),
+                "beat_pools": In(1),
+                "results": In(self._beat),
+                "pooled_beat": Out(1),
+                "pooled_level": Out(LEVEL_WIDTH),
+                "pooled": Out(self._beat),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        beats = self._config.columns // self._config.requantizers
+        m.submodules.storage = storage = memory.Memory(shape=self._beat.size, depth=beats, init=[])
+        write, read = storage.write_port(), storage.read_port(domain="comb")
+
+        # A beat of an output is compared with the same beat of the outputs before it in the window.
+        place = Signal(range(beats))
+        begun = Signal()
+        last = self.beat_level != Level.CHUNK
+        with m.If(self.beat):
+            m.d.sync += place.eq(Mux(last, 0, place + 1))
+            with m.If(last):
+                m.d.sync += begun.eq(self.beat_pools)
+
+        greatest = []
+        for index, result in enumerate(self.results):
+            before = read.data.word_select(index, 8)
+            unsigned = self.instruction.input_unsigned
+            keep = begun & (extend(before, unsigned) > extend(result, unsigned))
+            greatest.append(Mux(keep, before, result))
+        m.d.comb += [
+            read.addr.eq(place),
+            write.addr.eq(place),
+            write.data.eq(Cat(greatest)),
+            write.en.eq(self.beat),
+        ]
+        m.d.sync += [
+            self.pooled_beat.eq(self.beat & ~self.beat_pools),
+            self.pooled_level.eq(self.beat_level),
+            self.pooled.eq(Cat(greatest)),
+        ]
+        return m

@@ -1,0 +1,158 @@
+"""What lowering collects, and the instruction fields that many layers have in common."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from zeropoint.arithmetic import Scaling
+from zeropoint.compiler.pack import Words, ones
+from zeropoint.model import Padding, Shape, Tensor
+from zeropoint.numerics import Integers, Rounding
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.isa import Instruction, Round
+
+#: How the instruction names a model's rounding.
+ROUND = {Rounding.DOUBLE: Round.DOUBLE, Rounding.SINGLE: Round.SINGLE}
+
+NO_PADDING = Padding()
+
+#: The multiplier and shift that change nothing: 2^30 · 2^(1 − 31) = 1.
+IDENTITY = Scaling(np.asarray(1 << 30), np.asarray(1))
+
+
+@dataclass
+class Emitter:
+    """Collects what the layers of a program need, in order."""
+
+    config: AcceleratorConfig
+    instructions: list[Instruction] = field(default_factory=list)
+    weight_words: list[Words] = field(default_factory=list)
+    biases: list[int] = field(default_factory=list)
+    multipliers: list[int] = field(default_factory=list)
+    shifts: list[int] = field(default_factory=list)
+    _ones: int | None = None
+    _words: int = 0
+
+    def add_weights(self, words: Words) -> int:
+        """Append weight words and return the address of the first."""
+        address = self._words
+        self.weight_words.append(words)
+        self._words += len(words)
+        return address
+
+    def ones(self) -> int:
+        """Return the address of the word that passes lanes to columns; it is stored once."""
+        if self._ones is None:
+            self._ones = self.add_weights(ones(self.config))
+        return self._ones
+
+    def add_parameters(self, bias: Integers, multiplier: Integers, shift: Integers) -> int:
+        """Append channels' parameters, filled up to whole words, and return the address of the first word."""
+        address = len(self.biases) // self.config.requantizers
+        self.biases += bias.tolist()
+        self.multipliers += multiplier.tolist()
+        self.shifts += shift.tolist()
+        missing = -len(self.biases) % self.config.requantizers
+        for values in (self.biases, self.multipliers, self.shifts):
+            values += [0] * missing
+        return address
+
+    def add_shared_parameters(self, scaling: Scaling, bias: int = 0) -> int:
+        """Append one word in which every requantizer has the same parameters, and return its address."""
+        count = self.config.requantizers
+        return self.add_parameters(
+            np.full(count, bias), np.full(count, int(scaling.multiplier)), np.full(count, int(scaling.shift))
+        )
+
+    def emit(self, **fields: Any) -> None:
+        """Append an instruction; its beats and idle cycles follow from the rest."""
+        instruction = Instruction(**fields)
+        channels = min(instruction.output_group_step, instruction.output_channels)
+        beats = -(-channels // self.config.requantizers)
+        cycles = instruction.taps_y * instruction.taps_x * -(-instruction.run // self.config.lanes)
+        self.instructions.append(
+            replace(instruction, beats=beats, idle=max(0, beats - instruction.emit_every * cycles))
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """An activation tensor in memory, as a feature map; a vector is one pixel.
+
+    Attributes
+    ----------
+    tensor
+        The tensor.
+    address
+        Of its first byte.
+    row_pitch
+        Bytes from one row to the next.
+    """
+
+    tensor: Tensor
+    address: int
+    row_pitch: int
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return map_shape(self.tensor.shape)
+
+
+def map_shape(shape: Shape) -> tuple[int, int, int]:
+    """Return a tensor's shape as a feature map's: anything but one is one pixel."""
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (1, 1, int(np.prod(shape)))
+
+
+def flat(place: Place) -> Place:
+    """Return a tensor as rows of single pixels, for layers that treat all values alike."""
+    rows, columns, channels = place.map_shape
+    return replace(place, tensor=replace(place.tensor, shape=(rows, 1, columns * channels)))
+
+
+def output_fields(target: Place, clamp: tuple[int, int], channels_at_once: int) -> dict[str, Any]:
+    """Return the fields that say what is written where."""
+    rows, columns, channels = target.map_shape
+    return {
+        "clamp_low": clamp[0],
+        "clamp_high": clamp[1],
+        "output_zero_point": target.tensor.zero_point,
+        "rows": rows,
+        "columns": columns,
+        "groups": -(-channels // channels_at_once),
+        "output_channels": channels,
+        "output_base": target.address,
+        "output_group_step": channels_at_once,
+        "output_column_step": channels,
+        "output_row_step": target.row_pitch,
+    }
+
+
+def input_fields(
+    source: Place,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    padding: Padding = NO_PADDING,
+) -> dict[str, Any]:
+    """Return the fields that move a window over a feature map."""
+    rows, columns, channels = source.map_shape
+    return {
+        "input_unsigned": int(source.tensor.dtype == "uint8"),
+        "input_rows": rows,
+        "row_bytes": columns * channels,
+        "input_base": source.address - padding.top * source.row_pitch,
+        "input_row_step": stride[0] * source.row_pitch,
+        "input_tap_step": dilation[0] * source.row_pitch,
+        "y_first": -padding.top,
+        "y_row_step": stride[0],
+        "y_tap_step": dilation[0],
+        "x_first": -padding.left * channels,
+        "x_column_step": stride[1] * channels,
+        "x_tap_step": dilation[1] * channels,
+    }
+
+
+def as_byte(value: int) -> int:
+    """Return a value of -128 … 255 as the byte that stands for it."""
+    return value & 0xFF

@@ -1,0 +1,115 @@
+"""The plan: which operators share a pass over the array, and how rows of activations lie in memory."""
+
+from dataclasses import dataclass
+
+from zeropoint.model import (
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    MaxPool2D,
+    Mean,
+    Operator,
+    Pad,
+    Padding,
+    QuantizedModel,
+    Requantize,
+    Reshape,
+)
+from zeropoint_hw.config import AcceleratorConfig
+
+#: The widest pooling window that an instruction holds.
+_POOL_LIMIT = 16
+
+#: Layers that find rows by a step, so that rows need not follow each other without gaps.
+_TAKE_ANY_PITCH = (Conv2D, DepthwiseConv2D, MaxPool2D, AveragePool2D, Mean, Pad, Requantize)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the hardware computes in one pass: an operator, and the max pooling of its outputs if there is any."""
+
+    operator: Operator
+    pool: MaxPool2D | None = None
+
+    @property
+    def output(self) -> str:
+        """The tensor that is written."""
+        return self.pool.output if self.pool else self.operator.output
+
+    @property
+    def label(self) -> str:
+        """What the step computes, by kind."""
+        return f"{self.operator.kind}+{self.pool.kind}" if self.pool else self.operator.kind
+
+
+def plan(model: QuantizedModel, operators: tuple[Operator, ...], output: str, fuse: bool = True) -> tuple[Step, ...]:
+    """Return the passes that compute ``operators``, in order.
+
+    A max pooling whose windows neither overlap nor reach into padding, and which alone reads a convolution's output,
+    goes with the convolution: the maximum of requantized values is the requantized maximum's clamp, value by value.
+
+    Parameters
+    ----------
+    output
+        A tensor that must be written.
+    fuse
+        Whether to do so; without it, every operator's output is written.
+    """
+    steps: list[Step] = []
+    by_input = {operator.input: operator for operator in operators if isinstance(operator, MaxPool2D)}
+    fused: set[str] = set()
+    for operator in operators:
+        if operator.name in fused:
+            continue
+        pool = by_input.get(operator.output)
+        if (
+            fuse
+            and isinstance(operator, Conv2D)
+            and pool is not None
+            and operator.output != output
+            and len(model.consumers(operator.output)) == 1
+            and pool.stride == pool.window
+            and pool.padding == Padding()
+            and max(pool.window) <= _POOL_LIMIT
+        ):
+            fused.add(pool.name)
+            steps.append(Step(operator, pool))
+        else:
+            steps.append(Step(operator))
+    return tuple(steps)
+
+
+def pairs_rows(operator: Operator, run: int, config: AcceleratorConfig) -> bool:
+    """Return whether a convolution would read two kernel rows at once if its input's rows lay so."""
+    return (
+        isinstance(operator, Conv2D)
+        and operator.groups == 1
+        and operator.dilation == (1, 1)
+        and 2 * run <= config.lanes
+    )
+
+
+def row_pitches(
+    model: QuantizedModel, steps: tuple[Step, ...], output: str, config: AcceleratorConfig
+) -> dict[str, int]:
+    """Return the bytes from row to row of the tensors whose rows had better not follow each other directly.
+
+    Two kernel rows can be read at once if the second begins in the bank after the first one's end, which is a matter of
+    the distance between rows, modulo ``lanes``.
+    """
+    pitches = {}
+    for tensor in model.activations():
+        readers = [step.operator for step in steps if tensor.name in step.operator.inputs]
+        runs = set()
+        for reader in readers:
+            if isinstance(reader, Conv2D) and model.tensor(reader.weights).shape[1] > 1:
+                run = model.tensor(reader.weights).shape[2] * tensor.shape[2]
+                if pairs_rows(reader, run, config):
+                    runs.add(run)
+        made_by_reshape = any(isinstance(step.operator, Reshape) and step.output == tensor.name for step in steps)
+        if len(runs) == 1 and all(isinstance(reader, _TAKE_ANY_PITCH) for reader in readers):
+            if tensor.name == output or made_by_reshape:
+                continue
+            row_bytes = tensor.shape[1] * tensor.shape[2]
+            pitches[tensor.name] = row_bytes + (runs.pop() - row_bytes) % config.lanes
+    return pitches
