@@ -7,6 +7,7 @@ import click
 from zeropoint import arrays, golden
 from zeropoint.cli import terminal
 from zeropoint.cli.options import PATH, load_quantized, model_argument
+from zeropoint.files import check_writable
 
 
 @click.command("golden")
@@ -20,6 +21,7 @@ def command(model: Path, input: Path, output: Path, tensors: Path | None) -> Non
     Inputs may have the layout of the file that the network was imported from (such as N, channels, height, width) or
     N, height, width, channels; outputs get the layout of that file.
     """
+    check_writable(output, tensors)
     network = load_quantized(model)
     x = arrays.load_input(input, network)
     with terminal.progress(f"Running {network.name}", len(x)) as update:

@@ -8,6 +8,7 @@ from zeropoint import arrays, importers
 from zeropoint.cli import terminal
 from zeropoint.cli.options import PATH
 from zeropoint.errors import ZeropointError
+from zeropoint.files import check_writable
 from zeropoint.model import FloatModel, zp_file
 from zeropoint.quantize import CalibrationMethod, Scheme, noise_table, quantize
 
@@ -70,6 +71,7 @@ def command(
         raise click.UsageError("--percentile goes with --method percentile")
     if output.suffix != ".zp":
         raise click.UsageError(f"--output must be a .zp file, not '{output}'")
+    check_writable(output)
     network = importers.load(model)
     if not isinstance(network, FloatModel):
         raise ZeropointError(f"'{model}' is quantized already; give the float network it was made from")
