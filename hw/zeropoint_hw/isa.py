@@ -31,7 +31,8 @@ class Accumulate(IntEnum):
     ADD = 0
     #: Keep the greater of both: MAX_POOL_2D.
     MAX = 1
-    #: Set it beside the sum before, 10 bits each: ADD of two tensors.
+    #: Set it beside the sum before, 10 bits each: ADD of two tensors. An output has two array cycles, and the
+    #: parameters are shared.
     PAIR = 2
 
 
