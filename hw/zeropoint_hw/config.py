@@ -51,7 +51,8 @@ class AcceleratorConfig:
     activation_bytes
         Size of the activation memory: a multiple of ``lanes``, at most 2^20.
     weight_bytes
-        Size of the weight memory: a multiple of ``lanes · columns``, at most 2^20 words of that size.
+        Size of the weight memory: a multiple of ``lanes · columns``, at most 2^20 words of that size, and at most the
+        8 MiB that the host's bus reaches.
     parameter_channels
         Output channels, over all layers, whose bias, multiplier and shift the parameter memory holds: a multiple of
         ``requantizers``.
@@ -60,7 +61,7 @@ class AcceleratorConfig:
     weight_source
         Whether program, parameters and weights are loaded by the host (``ram``) or built in (``rom``).
 
-    The default memories take 352 of the 416 KiB of block RAM in an LFE5U-85F.
+    The default memories take 378 of the 416 KiB of block RAM in an LFE5U-85F.
 
     Raises
     ------
@@ -113,7 +114,7 @@ class AcceleratorConfig:
         if not 20 <= self.accumulator_width <= 32:
             raise ValueError(f"accumulator_width must be 20 to 32, not {self.accumulator_width!r}")
         self._check_memory("activation_bytes", self.lanes, 1 << 20)
-        self._check_memory("weight_bytes", self.word_bytes, self.word_bytes << 20)
+        self._check_memory("weight_bytes", self.word_bytes, min(self.word_bytes << 20, 1 << 23))
         self._check_memory("parameter_channels", self.requantizers, 1 << 16)
         self._check_memory("program_words", 1, 1 << 16)
 

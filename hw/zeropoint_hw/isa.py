@@ -34,7 +34,8 @@ class Accumulate(IntEnum):
     ADD = 0
     #: Keep the greater of both: MAX_POOL_2D.
     MAX = 1
-    #: Set it beside the sum before, 10 bits each: ADD of two tensors.
+    #: Set it beside the sum before, 10 bits each: ADD of two tensors. An output has two array cycles, and the
+    #: parameters are shared.
     PAIR = 2
 
 
@@ -343,3 +344,17 @@ def address(region: Region, offset: int) -> int:
     if not 0 <= offset < 1 << REGION_SHIFT:
         raise ValueError(f"region {region.name} has offsets up to {(1 << REGION_SHIFT) - 1}, not {offset}")
     return region << REGION_SHIFT | offset
+
+
+if __name__ == "__main__":
+    # The table of fields in docs/isa.md.
+    print("| field | word | bits | values | meaning |")
+    print("|---|---|---|---|---|")
+    for _field in FIELDS:
+        _low, _high = (-(1 << _field.width - 1), 1 << _field.width - 1) if _field.signed else (0, 1 << _field.width)
+        _count = _field.name in Instruction.COUNTS
+        _values = f"{_low + _count} … {_high - 1 + _count}"
+        if _field.name in Instruction.MODULAR:
+            _values = f"modulo {_high}"
+        _bits = f"{_field.offset + _field.width - 1} … {_field.offset}" if _field.width > 1 else f"{_field.offset}"
+        print(f"| `{_field.name}` | {_field.word} | {_bits} | {_values} | {_field.doc} |")

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zeropoint.errors import ZeropointError, quoted_list
@@ -59,6 +59,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise _cannot_write(path, error, temporary, target) from error
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Raise ZeropointError if a file could not be written to one of ``paths``, before what takes long is begun."""
+    for path in paths:
+        if path is not None:
+            with suppress(_Enough), atomic_file(path) as temporary:
+                temporary.touch()
+                raise _Enough
+
+
+class _Enough(Exception):
+    """Leaves the body of :func:`atomic_file`, so that nothing is written."""
 
 
 @contextmanager

@@ -113,7 +113,8 @@ def _run(model: FloatModel, x: Floats, *, keep: bool) -> dict[str, Floats]:
     return values
 
 
-def _pad(x: Floats, padding: Padding, value: float = 0.0) -> Floats:
+def pad(x: Floats, padding: Padding, value: float = 0.0) -> Floats:
+    """Return the feature maps ``x`` with rows and columns of ``value`` around them."""
     if padding == Padding():
         return x
     spans = ((0, 0), (padding.top, padding.bottom), (padding.left, padding.right), (0, 0))
@@ -127,7 +128,7 @@ def _clamp(x: Floats, clamp: Clamp) -> Floats:
     return x
 
 
-def _taps(
+def taps(
     x: Floats, window: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> Iterator[tuple[int, int, Floats]]:
     """Yield ``(row, column, what of the padded x this tap of the window sees)``, of the output's height and width."""
@@ -143,7 +144,7 @@ def _convolve(operator: Conv2D, x: Floats, weights: Floats, bias: Floats | None 
     """Multiply columns (im2col) with the weights, a few rows of a few images at a time."""
     out, height, width, _ = weights.shape
     rows, columns, _ = operator.output_shape(x.shape[1:], weights.shape)
-    padded = _pad(x, operator.padding)
+    padded = pad(x, operator.padding)
     result = np.empty((len(x), rows, columns, out), np.float32)
     row_bytes = 4 * columns * height * width * x.shape[3]
     images = max(1, _COLUMN_BYTES // (row_bytes * rows))
@@ -155,7 +156,7 @@ def _convolve(operator: Conv2D, x: Floats, weights: Floats, bias: Floats | None 
             start = top * operator.stride[0]
             part = padded[first : first + images, start : start + (count - 1) * operator.stride[0] + reach]
             cells = np.empty((len(part), count, columns, height, width, x.shape[3]), np.float32)
-            for i, j, seen in _taps(part, (height, width), operator.stride, operator.dilation):
+            for i, j, seen in taps(part, (height, width), operator.stride, operator.dilation):
                 cells[:, :, :, i, j] = seen
             target = result[first : first + images, top : top + count]
             target[...] = _multiply(cells, weights, operator.groups).reshape(target.shape)
@@ -179,9 +180,9 @@ def _multiply(cells: Floats, weights: Floats, groups: int) -> Floats:
 
 def _convolve_depthwise(operator: DepthwiseConv2D, x: Floats, weights: Floats, bias: Floats | None = None) -> Floats:
     multiplier = weights.shape[2] // x.shape[3]
-    padded = _pad(x if multiplier == 1 else np.repeat(x, multiplier, axis=3), operator.padding)
+    padded = pad(x if multiplier == 1 else np.repeat(x, multiplier, axis=3), operator.padding)
     result = np.zeros((len(x), *operator.output_shape(x.shape[1:], weights.shape)), np.float32)
-    for i, j, seen in _taps(padded, weights.shape[:2], operator.stride, operator.dilation):
+    for i, j, seen in taps(padded, weights.shape[:2], operator.stride, operator.dilation):
         result += seen * weights[i, j]
     if bias is not None:
         result += bias
@@ -202,17 +203,17 @@ def _add(operator: Add, x: Floats, other: Floats) -> Floats:
 def _pool_average(operator: AveragePool2D, x: Floats) -> Floats:
     total = np.zeros((len(x), *operator.output_shape(x.shape[1:])), np.float32)
     count = np.zeros((1, *total.shape[1:3], 1), np.float32)
-    for _, _, seen in _taps(_pad(x, operator.padding), operator.window, operator.stride, (1, 1)):
+    for _, _, seen in taps(pad(x, operator.padding), operator.window, operator.stride, (1, 1)):
         total += seen
     ones = np.ones((1, *x.shape[1:3], 1), np.float32)
-    for _, _, seen in _taps(_pad(ones, operator.padding), operator.window, operator.stride, (1, 1)):
+    for _, _, seen in taps(pad(ones, operator.padding), operator.window, operator.stride, (1, 1)):
         count += seen
     return _clamp(total / count, operator.clamp)
 
 
 def _pool_max(operator: MaxPool2D, x: Floats) -> Floats:
     result = np.full((len(x), *operator.output_shape(x.shape[1:])), -np.inf, np.float32)
-    for _, _, seen in _taps(_pad(x, operator.padding, -np.inf), operator.window, operator.stride, (1, 1)):
+    for _, _, seen in taps(pad(x, operator.padding, -np.inf), operator.window, operator.stride, (1, 1)):
         np.maximum(result, seen, out=result)
     return _clamp(result, operator.clamp)
 
@@ -222,7 +223,7 @@ def _mean(operator: Mean, x: Floats) -> Floats:
 
 
 def _pad_zeros(operator: Pad, x: Floats) -> Floats:
-    return _pad(x, operator.padding)
+    return pad(x, operator.padding)
 
 
 def _requantize(operator: Requantize, x: Floats) -> Floats:

@@ -1,12 +1,16 @@
 """An obvious, slow model of the layer program, straight from the loop nest in ``zeropoint_hw.isa``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 
-from zeropoint_hw.isa import Instruction
+from support.gateware import signed_number
+from zeropoint.numerics import Rounding, multiply_by_quantized_multiplier, requantize, wrap_int32
+from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.isa import Accumulate, Instruction, Round
 from zeropoint_hw.layout import Level
 
 
@@ -53,6 +57,71 @@ def array_cycles(i: Instruction, lanes: int) -> Iterator[ArrayCycle]:
             ),
             weight_word=i.weight_base + taps_before * chunks + chunk,
         )
+
+
+def output_sums(
+    i: Instruction, config: AcceleratorConfig, memory: bytearray, weights: npt.NDArray[np.uint8]
+) -> Iterator[tuple[ArrayCycle, npt.NDArray[np.int64]]]:
+    """Yield the last cycle of each output, and what its columns bring to the requantizers.
+
+    ``weights`` are bytes ``(words, columns, lanes)``.
+    """
+    pad = signed_number(i.pad_value, 8 + i.input_unsigned)
+    dots: list[npt.NDArray[np.int64]] = []
+    activation_sum = 0
+    for cycle in array_cycles(i, config.lanes):
+        bytes_read = [
+            memory[(cycle.address + lane) % (1 << 20)] if hit else None for lane, hit in enumerate(cycle.mask)
+        ]
+        x = np.array([pad if byte is None else signed_number(byte, 8 + i.input_unsigned) for byte in bytes_read])
+        w = weights[cycle.weight_word].astype(np.int64)
+        if not i.weights_unsigned:
+            w = (w ^ 0x80) - 0x80
+        activation_sum += int(x.sum())
+        if config.pe is PEKind.MAC:
+            x, w = x - i.input_zero_point, w - i.weight_zero_point
+        dots.append(w @ x)
+        if cycle.last:
+            sums = _accumulated(i, np.array(dots))
+            if config.pe is PEKind.FOLD:
+                sums = sums - i.weight_zero_point * activation_sum
+            yield cycle, sums
+            dots, activation_sum = [], 0
+
+
+def execute(
+    i: Instruction,
+    config: AcceleratorConfig,
+    memory: bytearray,
+    weights: npt.NDArray[np.uint8],
+    parameters: Sequence[tuple[int, int, int]],
+) -> None:
+    """Execute an instruction on an activation memory; ``parameters`` are bias, multiplier and shift of each channel."""
+    rounding = {Round.DOUBLE: Rounding.DOUBLE, Round.SINGLE: Rounding.SINGLE}[i.rounding]
+    group_channels = i.beats * config.requantizers
+    for at, sums in output_sums(i, config, memory, weights):
+        start = i.output_base + at.row * i.output_row_step + at.column * i.output_column_step
+        start += at.group * i.output_group_step
+        for column in range(min(group_channels, i.output_channels - at.group * group_channels)):
+            place = column % config.requantizers if i.parameters_shared else at.group * group_channels + column
+            bias, multiplier, shift = parameters[i.parameter_base * config.requantizers + place]
+            accumulator, clamp = wrap_int32(sums[column] + bias), (i.clamp_low, i.clamp_high)
+            result = requantize(accumulator, multiplier, shift, i.output_zero_point, clamp, rounding)
+            memory[start + column] = int(result) & 0xFF
+
+
+def _accumulated(i: Instruction, dots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return what the columns make of an output's dot products, in order; for ADD, what their scalers make of that."""
+    if i.accumulate is Accumulate.MAX:
+        return dots.max(axis=0)
+    if i.accumulate is Accumulate.ADD:
+        return dots.sum(axis=0)
+    first, second = dots
+    half, other = (second, first) if i.add_swap else (first, second)
+    scaled = multiply_by_quantized_multiplier(half - i.add_zero_point << 20, 1 << 30, 0)
+    return scaled + multiply_by_quantized_multiplier(
+        other - i.add_other_zero_point << 20, i.add_multiplier, -i.add_shift
+    )
 
 
 def random_loops(rng: np.random.Generator, lanes: int, address_bits: int = 20) -> dict[str, int]:

@@ -102,6 +102,13 @@ def to_tflite(model: QuantizedModel, batch: int) -> bytes:
     return _Writer(model, batch).file()
 
 
+def _activation_of(clamp: Clamp) -> str:
+    name = _ACTIVATIONS.get((clamp.low, clamp.high))
+    if name is None:
+        raise ValueError(f"no activation of TensorFlow Lite clamps to {clamp.low} … {clamp.high}")
+    return name
+
+
 class _Writer:
     def __init__(self, model: QuantizedModel, batch: int) -> None:
         from ai_edge_litert import schema_py_generated
@@ -175,10 +182,7 @@ class _Writer:
         self.operators.append(operator)
 
     def _fused(self, clamp: Clamp) -> int:
-        name = _ACTIVATIONS.get((clamp.low, clamp.high))
-        if name is None:
-            raise ValueError(f"no fused activation clamps to {clamp.low} … {clamp.high}")
-        return int(getattr(self.schema.ActivationFunctionType, name))
+        return int(getattr(self.schema.ActivationFunctionType, _activation_of(clamp)))
 
     def _constants(self, operator: Conv2D | DepthwiseConv2D | FullyConnected) -> list[int]:
         source, weights = self.model.tensor(operator.input), self.model.tensor(operator.weights)
@@ -275,11 +279,11 @@ class _Writer:
             case Pad():
                 self._pad(inputs[0], output, operator.name, operator.padding)
             case Requantize():
-                fused = _ACTIVATIONS[operator.clamp.low, operator.clamp.high]
-                if fused == "NONE":
+                activation = _activation_of(operator.clamp)
+                if activation == "NONE":
                     self._emit("QUANTIZE", inputs, output, "QuantizeOptions")
                 else:
-                    self._emit(fused, inputs, output)
+                    self._emit(activation, inputs, output)
             case Reshape():
                 shape = self._integers(f"{operator.name}/shape", (self.batch, *operator.shape))
                 self._emit(

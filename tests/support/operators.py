@@ -34,7 +34,7 @@ from zeropoint.model import (
 from zeropoint.numerics import Rounding
 
 Random = np.random.Generator
-CLAMPS = (Clamp(), Clamp(0.0, inf), Clamp(0.0, 6.0), Clamp(-1.0, 1.0))
+CLAMPS = (Clamp(), Clamp(), Clamp(0.0, inf), Clamp(0.0, 6.0), Clamp(-1.0, 1.0))
 
 
 def tensor(
@@ -98,34 +98,28 @@ def _weighted(
     """Return a model of a weighted operator with random weights and telling biases."""
     channels, dtype = weights[axis], source.dtype
     terms = int(np.prod(weights)) // channels
-    # The reference kernels know zero points other than 0 of uint8 weights, and of int8 ones in FULLY_CONNECTED only.
-    per_channel = dtype == "int8" and bool(rng.integers(2))
-    if dtype == "uint8":
-        w = tensor(
-            "w", weights, dtype, _scale(rng), _zero_point(rng, dtype), rng.integers(0, 256, weights).astype(dtype)
-        )
-    else:
-        zero_point = _zero_point(rng, dtype) if operator is FullyConnected and not per_channel else 0
-        scale = [_scale(rng) for _ in range(channels)] if per_channel else _scale(rng)
-        data = rng.integers(-127, 128, weights).astype(dtype)
-        w = tensor("w", weights, dtype, scale, zero_point, data, axis if per_channel else None)
-    assert w.quantization is not None
-    product = source.scale * np.float64(w.quantization.scale)
-    # Outputs use the range of 8 bits; now and then they saturate, or the multiplier is 1 and more.
-    spread = np.median(product) * np.sqrt(terms) * 75 * 75 / 80
-    scale = float(product.min() / rng.uniform(1, 4)) if rng.random() < 0.15 else float(spread * rng.uniform(0.3, 4))
     fields = {"name": "layer", "input": "x", "output": "y", "weights": "w", **fields}
-    tensors = [source, w]
-    if rng.random() < 0.9:
-        steps = rng.integers(-250, 250, channels) + 0.5
-        # The accumulators on either side of a rounding tie, as the sample of zero points gives them.
-        bias = np.floor(steps * np.float32(scale) / product) + rng.integers(0, 2, channels)
-        bias = np.clip(bias, -(2**31), 2**31 - 1).astype(np.int32)
-        tensors.append(tensor("b", (channels,), "int32", product, 0, bias, 0 if len(product) > 1 else None))
-        fields["bias"] = "b"
-    layer = operator(**fields)
-    shape = layer.output_shape(*(t.shape for t in tensors))
-    return single(layer, *tensors, _activation(rng, "y", shape, dtype, scale))
+    without_bias = operator(**fields)
+    scale = float(10 ** rng.uniform(-2.3, -1))
+    y = _activation(rng, "y", without_bias.output_shape(source.shape, weights), dtype, scale)
+    # Weights that spread random sums over the outputs; now and then all saturate, and the multiplier is 1 and more.
+    wide = rng.random() < 0.15
+    per_channel = dtype == "int8" and bool(rng.integers(2))
+    spread = rng.uniform(0.9, 4) if wide else rng.uniform(0.2, 2) * 80 / (np.sqrt(terms) * 75 * 75)
+    ratio = spread * rng.uniform(0.5, 2, channels if per_channel else 1)
+    # The reference kernels know zero points other than 0 of uint8 weights, and of int8 ones in FULLY_CONNECTED only.
+    zero_point = _zero_point(rng, dtype) if dtype == "uint8" or (operator is FullyConnected and not per_channel) else 0
+    data = rng.integers(0 if dtype == "uint8" else -127, 256 if dtype == "uint8" else 128, weights).astype(dtype)
+    w = tensor("w", weights, dtype, ratio * scale / source.scale, zero_point, data, axis if per_channel else None)
+    assert w.quantization is not None
+    if rng.random() < 0.1:
+        return single(without_bias, source, w, y)
+    product = source.scale * np.float64(w.quantization.scale)
+    # The accumulators on either side of a rounding tie within the outputs, as the sample of zero points gives them.
+    ties = rng.integers(y.limits[0] - y.zero_point, y.limits[1] - y.zero_point, channels) + 0.5
+    bias = (np.floor(ties * y.scale / product) + rng.integers(0, 2, channels)).astype(np.int32)
+    b = tensor("b", (channels,), "int32", product, 0, bias, 0 if len(product) > 1 else None)
+    return single(operator(**fields, bias="b"), source, w, b, y)
 
 
 def _window(rng: Random, image: tuple[int, int], dilated: bool) -> dict[str, Any]:
@@ -135,7 +129,7 @@ def _window(rng: Random, image: tuple[int, int], dilated: bool) -> dict[str, Any
     window = tuple(
         int(rng.integers(1, min(5, (size - 1) // spread + 1) + 1)) for size, spread in zip(image, dilation, strict=True)
     )
-    fields: dict[str, Any] = {"stride": stride, "clamp": CLAMPS[rng.integers(4)]}
+    fields: dict[str, Any] = {"stride": stride, "clamp": CLAMPS[rng.integers(len(CLAMPS))]}
     if dilated:
         fields["dilation"] = dilation
     kind = rng.integers(3 if dilated else 2)
@@ -169,30 +163,34 @@ def depthwise_conv2d(rng: Random, dtype: str) -> QuantizedModel:
 def fully_connected(rng: Random, dtype: str) -> QuantizedModel:
     shape = _image(rng) if rng.random() < 0.3 else (int(rng.integers(1, 200)),)
     weights = (int(rng.choice([1, 2, 5, 10, 33])), int(np.prod(shape)))
-    clamp = CLAMPS[rng.integers(4)]
+    clamp = CLAMPS[rng.integers(len(CLAMPS))]
     return _weighted(rng, FullyConnected, _activation(rng, "x", shape, dtype), weights, 0, clamp=clamp)
 
 
-def add(rng: Random, dtype: str) -> QuantizedModel:
+def add(rng: Random, dtype: str, shape: tuple[int, int, int] = (1, 16, 16)) -> QuantizedModel:
     """ADD of two rows of the input, each brought to a scale of its own by a depthwise convolution that selects it."""
-    shape = (1, 256, 256)
     source = _activation(rng, "x", (2, *shape[1:]), dtype, 1.0)
     layers, tensors = [], [source]
-    for row, name in enumerate("ab"):
-        target = _activation(rng, name, shape, dtype)
-        data = np.zeros((2, 1, 256), dtype)
+    scales = [_scale(rng), _scale(rng)]
+    output = sum(scales) * float(rng.uniform(0.2, 1.5))
+    if rng.random() < 0.3:
+        # Powers of two, which make many ties.
+        scales[1] = scales[0] * 2.0 ** int(rng.integers(-3, 4))
+        output = max(scales) * 2.0 ** int(rng.integers(-1, 3))
+    for row, (name, scale) in enumerate(zip("ab", scales, strict=True)):
+        target = _activation(rng, name, shape, dtype, scale)
+        data = np.zeros((2, 1, shape[2]), dtype)
         data[row] = 1
         tensors += [target, tensor(f"select {name}", data.shape, dtype, target.scale, 0, data)]
         layers.append(DepthwiseConv2D(name=f"take {name}", input="x", output=name, weights=f"select {name}"))
     order = rng.permutation(["a", "b"])
-    clamp = CLAMPS[rng.integers(4)]
+    clamp = CLAMPS[rng.integers(len(CLAMPS))]
     layers.append(Add(name="add", input=str(order[0]), other=str(order[1]), output="y", clamp=clamp))
-    scale = sum(t.scale for t in tensors if t.name in "ab") * float(rng.uniform(0.2, 1.5))
-    return chain(tuple(layers), *tensors, _activation(rng, "y", shape, dtype, scale))
+    return chain(tuple(layers), *tensors, _activation(rng, "y", shape, dtype, output))
 
 
 def every_pair(model: QuantizedModel) -> npt.NDArray[Any]:
-    """Return the input of an :func:`add` model that gives ADD every pair of bytes."""
+    """Return the input of an :func:`add` model of shape (1, 256, 256) that gives ADD every pair of bytes."""
     every = np.arange(256, dtype=np.uint8).view(model.tensor(model.input).dtype)
     a, b = (model.tensor(name).zero_point - model.tensor("x").zero_point for name in "ab")
     # The selection moves zero points only; pairs whose value would leave the dtype saturate there.
@@ -233,7 +231,7 @@ def pad(rng: Random, dtype: str) -> QuantizedModel:
 def requantize(rng: Random, dtype: str) -> QuantizedModel:
     source = _activation(rng, "x", (256,), dtype)
     scale = source.scale * float(np.exp(rng.uniform(-3, 1)))
-    layer = Requantize(name="requantize", input="x", output="y", clamp=CLAMPS[rng.integers(4)])
+    layer = Requantize(name="requantize", input="x", output="y", clamp=CLAMPS[rng.integers(len(CLAMPS))])
     return single(layer, source, _activation(rng, "y", (256,), dtype, scale))
 
 

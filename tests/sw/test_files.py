@@ -106,6 +106,16 @@ def test_where_a_file_cannot_be(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"file": b""}
 
 
+def test_whether_a_file_can_be_written_is_known_beforehand(tmp_path: Path) -> None:
+    earlier = tmp_path / "earlier"
+    earlier.write_bytes(b"1")
+    files.check_writable(earlier, None, tmp_path / "new")
+    assert tree(tmp_path) == {"earlier": b"1"}
+    nowhere = tmp_path / "no" / "where"
+    with pytest.raises(ZeropointError, match=rf"^cannot write '{re.escape(str(nowhere))}': there is no folder"):
+        files.check_writable(earlier, nowhere)
+
+
 def test_an_error_about_another_file_names_that_too(tmp_path: Path) -> None:
     expected = r"^cannot write '.*y': No such file or directory \('.*other'\)$"
     with pytest.raises(ZeropointError, match=expected), files.atomic_file(tmp_path / "y"):

@@ -10,7 +10,8 @@ Modules, in the order in which data meets them:
 - ``pack``: weights in the order in which the array consumes them.
 - ``program``: the result, and ``images``: its memories' contents in many formats.
 - ``verify_program``: a program that addresses nothing outside its memories.
-- ``disassemble``: a program as text.
+- ``disassemble``: a program as text, and ``c_header``: as C.
+- ``storage``: a program as a folder, whose ``manifest`` is read without trust.
 """
 
 from zeropoint.compiler.compile import Partition, compile_model, partition

@@ -44,8 +44,6 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
         # The message begins with the field that is wrong.
         key = str(error).split(" ", 1)[0]
         where = f"'{path}'" if key in entries and key not in given else "configuration"
-        if key not in entries and key not in given:
-            where += f", default of {key}"
         raise ZeropointError(f"{where}: {error}") from None
 
 

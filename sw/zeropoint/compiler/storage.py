@@ -18,10 +18,10 @@ The same program always gives the same bytes, and loading gives back the same pr
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zeropoint.compiler.c_header import c_header
 from zeropoint.compiler.disassemble import disassemble
@@ -48,6 +48,8 @@ FORMAT = "zeropoint-program"
 VERSION = 1
 
 _MAX_MANIFEST_BYTES = 16 << 20
+
+_Contents = TypeVar("_Contents")
 
 #: Changes when the encoding of instructions does.
 _INSTRUCTION_FORMAT = hashlib.sha256(
@@ -167,34 +169,33 @@ def _load(folder: Path, data: bytes, image_format: str) -> Program:
     metadata = manifest.record("metadata")
     texts = {key: metadata.text(key) for key in metadata}
     entries = manifest.record("images")
-    images = {
-        name: _image(folder, name, entries.record(name), image_format, width, depth)
-        for name, width, depth in (
-            ("program", 32, config.program_words),
-            ("weights", 8 * config.word_bytes, config.weight_words),
-            ("parameters", PARAMETER_WIDTH, config.parameter_channels),
-        )
-    }
-    entries.end()
     name = manifest.text("name")
     manifest.end()
-    return Program(
-        config,
-        name,
-        instructions_from(images["program"]),
-        images["weights"].words,
-        parameters_from(images["parameters"]),
-        tensors[ends[0]],
-        tensors[ends[1]],
-        tensors,
-        layers,
-        host_steps,
-        texts,
-    )
+
+    def contents(image: str, width: int, most: int, meaning: Callable[[Image], _Contents]) -> _Contents:
+        return _contents(folder, image, entries.record(image), image_format, width, most, meaning)
+
+    instructions = contents("program", 32, config.program_words, instructions_from)
+    weights = contents("weights", 8 * config.word_bytes, config.weight_words, lambda image: image.words)
+    parameters = contents("parameters", PARAMETER_WIDTH, config.parameter_channels, parameters_from)
+    entries.end()
+    first, last = (tensors[name] for name in ends)
+    try:
+        return Program(config, name, instructions, weights, parameters, first, last, tensors, layers, host_steps, texts)
+    except ZeropointError as error:
+        raise ValueError(str(error)) from None
 
 
-def _image(folder: Path, name: str, entry: Record, image_format: str, width: int, most: int) -> Image:
-    """Return an image, read from its file in one format after the manifest's figures were checked."""
+def _contents(
+    folder: Path,
+    name: str,
+    entry: Record,
+    image_format: str,
+    width: int,
+    most: int,
+    meaning: Callable[[Image], _Contents],
+) -> _Contents:
+    """Return the meaning of an image, read from its file in one format after the manifest's figures were checked."""
     entry.integer("width", width, width)
     depth = entry.integer("depth", 1, most)
     files = entry.record("files")
@@ -214,7 +215,11 @@ def _image(folder: Path, name: str, entry: Record, image_format: str, width: int
             f"'{path}': its contents do not match their SHA-256 in {MANIFEST}; it was changed or damaged, "
             f"compile the model again"
         )
-    return decode(data, image_format, name=name, width=width, depth=depth, source=str(path))
+    image = decode(data, image_format, name=name, width=width, depth=depth, source=str(path))
+    try:
+        return meaning(image)
+    except ValueError as error:
+        raise ZeropointError(f"'{path}': {error}") from None
 
 
 def _buffer(entry: Record) -> Buffer:

@@ -21,7 +21,7 @@ def verify(program: Program) -> None:
       last group.
     - ``idle`` gives the beats of an output time to drain before the next is done.
     - The loops take no row number beyond 2^16 − 1 and no place in a row beyond 2^20 − 1, masked out or not.
-    - Weights and parameters come from words that the program fills.
+    - Weights, and the parameters of channels that are written, come from words that the program fills.
     - Activations that are read, which are those that are not masked out, and written lie in the activation memory.
     - No instruction reads a byte that it writes.
 
@@ -57,7 +57,8 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
             f"weight_base: weight words {i.weight_base} to {i.weight_base + words - 1} are read, "
             f"but the program has {len(program.weights)}"
         )
-    words = 1 if i.parameters_shared else i.groups * i.beats
+    # Beats beyond the last channel read a word too, whatever it is: nothing is written by them.
+    words = 1 if i.parameters_shared else -(-i.output_channels // config.requantizers)
     available = len(program.parameters) // config.requantizers
     if i.parameter_base + words > available:
         yield (

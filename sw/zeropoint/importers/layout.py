@@ -1,5 +1,6 @@
 """Arrays in a file's order of axes to the model's, and back, by what an importer noted in the metadata."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ Array = npt.NDArray[Any]
 
 
 def file_shape(model: FloatModel | QuantizedModel, which: str) -> Shape:
-    """Return the shape without batch that the ``"input"`` or the ``"output"`` has in the file the model came from."""
-    text = model.metadata.get(f"{which}_shape")
-    if text is None:
-        return model.tensor(getattr(model, which)).shape
-    return tuple(int(size) for size in text.split(",") if size)
+    """Return the shape without batch that the ``"input"`` or the ``"output"`` has in the file the model came from.
+
+    Raises
+    ------
+    ZeropointError
+        If the metadata do not fit the model's shape; likewise below.
+    """
+    return _layout(model, which)[0]
 
 
 def to_model(model: FloatModel | QuantizedModel, x: Array) -> Array:
@@ -27,22 +31,34 @@ def to_model(model: FloatModel | QuantizedModel, x: Array) -> Array:
     ZeropointError
         If ``x`` has another shape.
     """
-    shape = file_shape(model, "input")
+    shape, permutation = _layout(model, "input")
     if x.shape[1:] != shape or x.ndim != len(shape) + 1:
         expected = ", ".join(("N", *map(str, shape)))
         raise ZeropointError(f"input '{model.input}' takes an array of shape ({expected}), not {x.shape}")
-    moved = x.transpose(0, *(1 + axis for axis in _permutation(model, "input", len(shape))))
+    moved = x.transpose(0, *(1 + axis for axis in permutation))
     return np.ascontiguousarray(moved.reshape(len(x), *model.tensor(model.input).shape))
 
 
 def to_file(model: FloatModel | QuantizedModel, y: Array) -> Array:
     """Return outputs ``(N, …)`` of the model in the file's order and shape."""
-    shape = file_shape(model, "output")
-    permutation = _permutation(model, "output", len(shape))
+    shape, permutation = _layout(model, "output")
     split = y.reshape(len(y), *(shape[axis] for axis in permutation))
     return np.ascontiguousarray(split.transpose(0, *(1 + int(axis) for axis in np.argsort(permutation))))
 
 
-def _permutation(model: FloatModel | QuantizedModel, which: str, rank: int) -> list[int]:
-    text = model.metadata.get(f"{which}_permutation")
-    return list(range(rank)) if text is None else [int(axis) for axis in text.split(",")]
+def _layout(model: FloatModel | QuantizedModel, which: str) -> tuple[Shape, Shape]:
+    """Return the file's shape and the permutation of its axes, checked: the metadata of a .zp file may be anything."""
+    ours = model.tensor(getattr(model, which)).shape
+    texts = [model.metadata.get(f"{which}_{entry}") for entry in ("shape", "permutation")]
+    try:
+        shape = ours if texts[0] is None else tuple(int(size) for size in texts[0].split(",") if size)
+        axes = range(len(shape)) if texts[1] is None else (int(axis) for axis in texts[1].split(","))
+        permutation = tuple(axes)
+    except ValueError:
+        shape, permutation = (), ()
+    if prod(shape) != prod(ours) or min(shape, default=1) < 1 or sorted(permutation) != list(range(len(shape))):
+        raise ZeropointError(
+            f"model '{model.name}': its metadata {which}_shape = {texts[0]!r}, {which}_permutation = {texts[1]!r} do "
+            f"not fit its {which} of shape {ours}; import the model again"
+        )
+    return shape, permutation

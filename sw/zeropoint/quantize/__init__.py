@@ -5,6 +5,7 @@ Modules, in the order in which data meets them:
 - ``schemes``: the schemes' names, and what distinguishes one from another.
 - ``affine``: the affine schemes.
 - ``calibration``: ranges of activations.
+- ``bias_correction``: the mean error of quantized weights, and what it takes to know it.
 - ``convert``: ranges and a scheme's rules to a quantized model.
 - ``noise``: how far the quantized model's tensors are from the float model's.
 """
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from zeropoint.model import FloatModel, QuantizedModel
 from zeropoint.quantize.affine import AFFINE_INT8, AFFINE_UINT8
+from zeropoint.quantize.bias_correction import mean_inputs
 from zeropoint.quantize.calibration import CalibrationMethod, calibrate
 from zeropoint.quantize.convert import convert, observed_tensors
 from zeropoint.quantize.noise import LayerNoise, noise_table
@@ -37,6 +39,7 @@ def quantize(
     scheme: Scheme,
     method: CalibrationMethod = CalibrationMethod.MINMAX,
     percentile: float = 99.99,
+    bias_correction: bool = True,
     progress: Callable[[float], object] = lambda done: None,
 ) -> QuantizedModel:
     """Return ``model`` in integers; its tensors and operators keep their names.
@@ -58,6 +61,9 @@ def quantize(
     percentile
         For ``CalibrationMethod.PERCENTILE``: the part of the values, in percent, that lies below the high end, and
         likewise above the low end. Above 50, 100 at most.
+    bias_correction
+        Whether the mean error that the rounding of weights causes on ``calibration`` is taken out of the biases. An
+        operator without a bias gets one.
     progress
         Called with the part of the work that is done, 0 … 1.
 
@@ -69,7 +75,11 @@ def quantize(
     """
     rules = RULES[scheme]
     names = [name for members in observed_tensors(model).values() for name in members]
-    ranges = calibrate(model, calibration, names, rules, method, percentile, progress)
+    share = 0.75 if bias_correction else 1.0
+    ranges = calibrate(model, calibration, names, rules, method, percentile, lambda done: progress(done * share))
+    inputs = {}
+    if bias_correction:
+        inputs = mean_inputs(model, calibration, lambda done: progress(share + done * (1 - share)))
     how = f"{method.value} {percentile:g}" if method is CalibrationMethod.PERCENTILE else method.value
     notes = {"scheme": scheme.value, "calibration": how, "calibration samples": str(len(np.asarray(calibration)))}
-    return convert(model, ranges, rules, {**model.metadata, **notes})
+    return convert(model, ranges, inputs, rules, {**model.metadata, **notes})

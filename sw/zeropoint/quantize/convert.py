@@ -30,10 +30,9 @@ from zeropoint.model import (
     Tensor,
 )
 from zeropoint.numerics import INT32_MAX, round_half_away
+from zeropoint.quantize.bias_correction import mean_error
 from zeropoint.quantize.calibration import Range
-from zeropoint.quantize.schemes import Float64s, Rules
-
-Weighted = Conv2D | DepthwiseConv2D | FullyConnected
+from zeropoint.quantize.schemes import Float64s, Rules, Weighted
 
 # An output's scale is at least this part of the greatest value that its operator could produce. No multiplier is then
 # too great for its format, and none that is 1 or more shifts an accumulator out of 32 bits.
@@ -78,7 +77,11 @@ def _groups(model: FloatModel) -> dict[str, str]:
 
 
 def convert(
-    model: FloatModel, ranges: Mapping[str, Range], rules: Rules, metadata: Mapping[str, str]
+    model: FloatModel,
+    ranges: Mapping[str, Range],
+    inputs: Mapping[str, Float64s],
+    rules: Rules,
+    metadata: Mapping[str, str],
 ) -> QuantizedModel:
     """Return ``model`` quantized by ``rules``; tensors and operators keep their names.
 
@@ -92,6 +95,8 @@ def convert(
         The network.
     ranges
         Of the tensors that :func:`observed_tensors` lists.
+    inputs
+        What ``bias_correction.mean_inputs`` returns, for the biases that are to be corrected.
     rules
         The scheme.
     metadata
@@ -110,7 +115,8 @@ def convert(
     operators: list[Operator] = []
     for operator in model.operators:
         if isinstance(operator, Weighted):
-            weights, bias = _constants(model, operator, tensors[operator.input], tensors[operator.output], rules)
+            source, target = tensors[operator.input], tensors[operator.output]
+            weights, bias = _constants(model, operator, source, target, inputs.get(operator.name), rules)
             # A constant that two operators share has a scale for each.
             weights = replace(weights, name=_unused(weights.name, operator, model, tensors))
             tensors[weights.name] = weights
@@ -207,17 +213,17 @@ def _magnitudes(model: FloatModel, operator: Weighted) -> tuple[Float64s, Float6
 
 
 def _constants(
-    model: FloatModel, operator: Weighted, source: Tensor, target: Tensor, rules: Rules
+    model: FloatModel, operator: Weighted, source: Tensor, target: Tensor, inputs: Float64s | None, rules: Rules
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the quantized weights and bias of an operator."""
+    """Return the quantized weights and bias of an operator; given its mean ``inputs``, with the bias corrected."""
     values = _floats(model, operator.weights)
     magnitude, bias = _magnitudes(model, operator)
     count = values.size // len(bias)
     assert source.quantization is not None
     steps = _steps(source.quantization, rules)
-    # |q_w| is at most |w| / scale + 1 with any rounding of weights and zero point, and the bias is rounded too. The
-    # millionth is for the scales' own rounding to float32.
-    room = (INT32_MAX - 1) * (1 - 1e-6) - count * steps
+    # |q_w| is at most |w| / scale + 1 with any rounding of weights and zero point; as much again is for the correction
+    # of the bias, which is rounded too. The millionth is for the scales' own rounding to float32.
+    room = (INT32_MAX - 1) * (1 - 1e-6) - 2 * count * steps
     if room <= 0:
         raise ZeropointError(
             f"operator '{operator.name}' ({operator.kind}): each output sums {count} products, more than an int32 "
@@ -236,7 +242,11 @@ def _constants(
             f"operator '{operator.name}' ({operator.kind}): its weights cannot be quantized: {error}"
         ) from None
     constant = Tensor(operator.weights, values.shape, weights.q.dtype.name, weights.quantization, weights.q)
-    if operator.bias is None:
+    if inputs is not None:
+        # A mean beyond the input's range, as calibration may clip it, is not what the accumulator will see.
+        ends = source.dequantize(np.array(source.limits)).astype(np.float64)
+        bias = bias - mean_error(operator, weights.dequantize() - values, np.clip(inputs, *ends))
+    elif operator.bias is None:
         return constant, None
     q = round_half_away(bias / products).astype(np.int32)
-    return constant, Tensor(operator.bias, q.shape, "int32", quantization, q)
+    return constant, Tensor(operator.bias or f"{operator.name}/bias", q.shape, "int32", quantization, q)

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.model import Quantization
+from zeropoint.model import Conv2D, DepthwiseConv2D, FullyConnected, Quantization
 
 Float64s = npt.NDArray[np.float64]
+
+#: The operators with weights.
+Weighted = Conv2D | DepthwiseConv2D | FullyConnected
 
 
 class Scheme(Enum):
@@ -28,6 +31,15 @@ class Weights:
 
     q: npt.NDArray[Any]
     quantization: Quantization
+
+    def dequantize(self) -> Float64s:
+        """Return the real values."""
+        scale, zero_point = np.array(self.quantization.scale), np.array(self.quantization.zero_point)
+        shape = [1] * self.q.ndim
+        if self.quantization.axis is not None:
+            shape[self.quantization.axis] = len(scale)
+            return (self.q - zero_point.reshape(shape)) * scale.reshape(shape)
+        return (self.q.astype(np.float64) - zero_point) * scale
 
 
 @dataclass(frozen=True)

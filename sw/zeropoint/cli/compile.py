@@ -1,0 +1,58 @@
+"""``zeropoint compile``: a network to memory images."""
+
+from pathlib import Path
+
+import click
+
+from zeropoint.cli import terminal
+from zeropoint.cli.options import PATH, config_options, load_quantized, model_argument
+from zeropoint.compiler import compile_model, storage, verify_program
+from zeropoint.compiler.program import Program
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.isa import Instruction
+
+
+@click.command("compile")
+@model_argument
+@click.option("-o", "--output", type=PATH, required=True, help="The folder to write; an earlier program is replaced.")
+@config_options
+def command(model: Path, output: Path, config: AcceleratorConfig) -> None:
+    """Compile MODEL for an accelerator: layer program, memory map and weight images, with a manifest.
+
+    The images come as .mem and .hex for $readmemh, .mif, .coe, .bin, and as a C header.
+    """
+    network = load_quantized(model)
+    program = compile_model(network, config)
+    verify_program.verify(program)
+    storage.save(program, output)
+    print_memories(program)
+    _print_tensors(program)
+    terminal.note(f"wrote the program to {output}")
+
+
+def print_memories(program: Program) -> None:
+    """Print how much of each of the configuration's memories a program takes."""
+    config = program.config
+    memories = (
+        ("activation memory", "bytes", max(b.address + b.size for b in program.tensors.values()), "activation_bytes"),
+        ("weight memory", "bytes", program.weights.size, "weight_bytes"),
+        ("parameter memory", "channels", len(program.parameters), "parameter_channels"),
+        ("program memory", "words", len(program.instructions) * Instruction.WORDS, "program_words"),
+    )
+    rows = []
+    for what, unit, used, option in memories:
+        size = getattr(config, option)
+        rows.append([what, unit, used, size, terminal.percent(used / size)])
+    sizes = f"{config.lanes} lanes × {config.columns} columns, {config.requantizers} requantizers, {config.pe}"
+    terminal.table(f"Memories of {sizes}", ["memory", "unit", "used", "size", "share"], rows)
+
+
+def _print_tensors(program: Program) -> None:
+    rows = []
+    for buffer in program.tensors.values():
+        role = {program.input.tensor: "input", program.output.tensor: "output"}.get(buffer.tensor, "")
+        last = buffer.address + buffer.size - 1
+        shape = "×".join(map(str, buffer.shape))
+        rows.append([buffer.tensor, f"0x{buffer.address:05x}", f"0x{last:05x}", buffer.size, shape, buffer.dtype, role])
+    columns = ["tensor", "first byte", "last byte", "bytes", "shape", "type", "role"]
+    terminal.table("Activation memory; places are used again once a tensor is read", columns, rows)

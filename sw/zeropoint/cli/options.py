@@ -1,0 +1,83 @@
+"""Arguments and options that several commands have."""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from zeropoint.errors import ZeropointError
+from zeropoint_hw.config import AcceleratorConfig
+
+if TYPE_CHECKING:
+    from zeropoint.model import QuantizedModel
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+model_argument = click.argument("model", type=PATH)
+
+
+def load_quantized(path: Path) -> "QuantizedModel":
+    """Return the quantized network in a file.
+
+    Raises
+    ------
+    ZeropointError
+        As ``zeropoint.importers.load``; and if the network is not quantized.
+    """
+    from zeropoint import importers
+    from zeropoint.model import QuantizedModel
+
+    model = importers.load(path)
+    if not isinstance(model, QuantizedModel):
+        raise ZeropointError(
+            f"'{path}' is a float network; quantize it first: zeropoint quantize {path} --scheme affine-int8 "
+            f"--calibration X.npy -o {path.with_suffix('.zp').name}"
+        )
+    return model
+
+
+def config_options(function: Function) -> Function:
+    """Add ``--config`` and an option for each field of AcceleratorConfig; the command gets ``config`` made of them."""
+    texts = field_texts(AcceleratorConfig)
+
+    @wraps(function)
+    def command(config: Path | None, **given: Any) -> Any:
+        from zeropoint.compiler.options import load_config
+
+        return function(config=load_config(config, {name: given.pop(name) for name in texts}), **given)
+
+    wrapped: Any = command
+    # Options are listed in the reverse of the order in which they are added.
+    for field in reversed(fields(AcceleratorConfig)):
+        kind = click.Choice([str(kind) for kind in field.type]) if _is_enum(field.type) else int
+        help = f"{texts[field.name]}  [default: {field.default}]"
+        option = click.option(f"--{field.name.replace('_', '-')}", type=kind, help=help)
+        wrapped = option(wrapped)
+    file = click.option("--config", type=PATH, help="A TOML file of the following options, with _ for -.")
+    return cast(Function, file(wrapped))
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, StrEnum)
+
+
+def field_texts(cls: type) -> dict[str, str]:
+    """Return what the section ``Attributes`` of a class's docstring says of each of its fields."""
+    texts: dict[str, str] = {field.name: "" for field in fields(cls)}
+    name = ""
+    for line in (inspect.getdoc(cls) or "").splitlines():
+        if re.fullmatch(r"\w+", line):
+            name = line
+        elif not line.startswith("    "):
+            name = ""
+        elif name in texts:
+            texts[name] += f" {line.strip()}"
+    return {name: text.strip().replace("``", "") for name, text in texts.items()}

@@ -1,0 +1,566 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from amaranth.hdl import ResetInserter, Signal
+from support.gateware import packed, refused
+from support.host import Host
+from support.layer_program import array_cycles, execute, output_sums, random_loops
+
+from zeropoint.numerics import quantize_multiplier, requantize
+from zeropoint_hw.accelerator import Accelerator, Rom
+from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
+from zeropoint_hw.isa import IDENTIFICATION, Accumulate, Command, Instruction, Register, Round
+from zeropoint_sim.bench import run_bench
+
+HALF = 1 << 30
+#: A scaling that changes nothing.
+IDENTITY = (0, HALF, 1)
+
+
+def accelerator_config(lanes, columns, requantizers=0, pe=PEKind.MAC, source=WeightSource.RAM, rows=150):
+    config = AcceleratorConfig(lanes=lanes, columns=columns, requantizers=requantizers)
+    return replace(
+        config,
+        pe=pe,
+        weight_source=source,
+        activation_bytes=lanes * rows,
+        weight_bytes=config.word_bytes * 200,
+        parameter_channels=config.requantizers * 80,
+        program_words=400,
+    )
+
+
+class Network:
+    """Four layers by hand, each reading what the one before wrote: convolution, max pooling, ADD, fully-connected.
+
+    ``expected`` computes them with NumPy and the golden model's arithmetic, with no loop nest and no addresses.
+    """
+
+    INPUT, CONV, POOL, OTHER, SUM, OUTPUT = 0, 64, 192, 256, 320, 384
+    SIZE = 400
+
+    def __init__(self, config, seed):
+        self.config = config
+        rng = self.rng = np.random.default_rng(seed)
+        self.zero_points = {"input": -11, "conv": 5, "other": -3, "sum": 9, "output": -20}
+        self.conv_weights = rng.integers(-127, 128, (6, 3, 3, 3))
+        self.dense_weights = rng.integers(0, 256, (10, 36))
+        self.dense_zero = 101
+        self.conv_parameters = self.channels(6, 0.004)
+        self.dense_parameters = self.channels(10, 0.002)
+        self.add = {"add_multiplier": 1717986918, "add_shift": 2}
+        self.sum_parameters = (0, 1518500250, -17)
+        self.words, self.parameters = [], []
+
+    def channels(self, count, scale):
+        """Return random parameters of channels whose scale lies about ``scale``."""
+        right = int(np.floor(-np.log2(scale)))
+        bias = self.rng.integers(-3000, 3000, count).tolist()
+        return list(zip(bias, self.rng.integers(HALF, 1 << 31, count).tolist(), [-right] * count, strict=True))
+
+    def tensors(self):
+        """Return a random input and the other operand of ADD."""
+        return self.rng.integers(-128, 128, (5, 4, 3)), self.rng.integers(-128, 128, (3, 2, 6))
+
+    def expected(self, source, other):
+        zero = self.zero_points
+        x = np.pad(source - zero["input"], ((1, 1), (1, 1), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(0, 1))
+        conv = self.scaled(np.einsum("yxcij,oijc->yxo", windows, self.conv_weights), self.conv_parameters, zero["conv"])
+        padded = np.pad(conv, ((0, 1), (0, 0), (0, 0)), constant_values=-128)
+        pool = padded.reshape(3, 2, 2, 2, 6).max(axis=(1, 3))
+        halved = pool - zero["conv"] << 19
+        product = (other - zero["other"] << 20) * self.add["add_multiplier"] + (1 << 30) >> 31
+        half_step = 1 << self.add["add_shift"] - 1
+        rest = product + half_step - (product < 0) >> self.add["add_shift"]
+        total = self.scaled(halved + rest, [self.sum_parameters] * 6, zero["sum"])
+        dense = (total.ravel() - zero["sum"]) @ (self.dense_weights - self.dense_zero).T
+        return self.scaled(dense, self.dense_parameters, zero["output"])
+
+    def scaled(self, sums, parameters, zero_point):
+        bias, multiplier, shift = np.array(parameters).T
+        return requantize(sums + bias, multiplier, shift, zero_point, (-128, 127))
+
+    def packed_weights(self, weights, fill):
+        """Append weights (output channel, tap, run) to the words as the array consumes them; return their address."""
+        lanes, columns = self.config.lanes, self.config.columns
+        address = len(self.words)
+        channels, taps, run = weights.shape
+        for group in range(0, channels, columns):
+            for tap in range(taps):
+                for chunk in range(0, run, lanes):
+                    word = np.full((columns, lanes), fill)
+                    part = weights[group : group + columns, tap, chunk : chunk + lanes]
+                    word[: part.shape[0], : part.shape[1]] = part
+                    self.words.append(word)
+        return address
+
+    def placed_parameters(self, parameters, weights=None, input_zero=0, fill=0):
+        """Append channels to the parameters; with ``fold``, the zero points' terms go into the bias."""
+        count = self.config.requantizers
+        address = len(self.parameters) // count
+        for channel, (bias, multiplier, shift) in enumerate(parameters):
+            if weights is not None and self.config.pe is PEKind.FOLD:
+                taps, run = weights.shape[1:]
+                places = taps * (-(-run // self.config.lanes) * self.config.lanes)
+                unused = places - taps * run
+                bias -= input_zero * (int(weights[channel].sum()) + unused * fill) - places * input_zero * fill
+            self.parameters.append((bias, multiplier, shift))
+        self.parameters += [(0, 0, 0)] * (-len(self.parameters) % count)
+        return address
+
+    def weighted(self, weights, parameters, input_zero, fill):
+        beats = -(-min(self.config.columns, len(weights)) // self.config.requantizers)
+        cycles = weights.shape[1] * -(-weights.shape[2] // self.config.lanes)
+        return {
+            "groups": -(-len(weights) // self.config.columns),
+            "beats": beats,
+            "idle": max(0, beats - cycles),
+            "run": weights.shape[2],
+            "input_zero_point": input_zero,
+            "weight_zero_point": fill,
+            "pad_value": input_zero & 0xFF,
+            "weight_base": self.packed_weights(weights, fill),
+            "parameter_base": self.placed_parameters(parameters, weights, input_zero, fill),
+            "output_channels": len(weights),
+            "output_group_step": self.config.columns,
+        }
+
+    def channelwise(self, channels, cycles, parameters):
+        at_once = self.config.channels
+        beats = -(-min(at_once, channels) // self.config.requantizers)
+        return {
+            "groups": -(-channels // at_once),
+            "beats": beats,
+            "idle": max(0, beats - cycles),
+            "run": min(at_once, channels),
+            "x_group_step": at_once,
+            "weights_per_tap": 1,
+            "weight_base": self.packed_weights(np.eye(at_once, dtype=np.int64)[:, None, :], 0),
+            "parameters_shared": 1,
+            "parameter_base": self.placed_parameters([parameters] * self.config.requantizers),
+            "output_channels": channels,
+            "output_group_step": at_once,
+        }
+
+    def instructions(self):
+        zero = self.zero_points
+        conv = Instruction(
+            **self.weighted(self.conv_weights.reshape(6, 3, 9), self.conv_parameters, zero["input"], 0),
+            rows=5,
+            columns=4,
+            taps_y=3,
+            input_base=self.INPUT - 12,
+            input_row_step=12,
+            input_tap_step=12,
+            y_first=-1,
+            y_row_step=1,
+            y_tap_step=1,
+            input_rows=5,
+            x_first=-3,
+            x_column_step=3,
+            row_bytes=12,
+            output_base=self.CONV,
+            output_column_step=6,
+            output_row_step=24,
+            output_zero_point=zero["conv"],
+        )
+        pool = Instruction(
+            **self.channelwise(6, 4, IDENTITY),
+            accumulate=Accumulate.MAX,
+            pad_value=0x80,
+            rows=3,
+            columns=2,
+            taps_y=2,
+            taps_x=2,
+            input_base=self.CONV,
+            input_row_step=48,
+            input_tap_step=24,
+            y_row_step=2,
+            y_tap_step=1,
+            input_rows=5,
+            x_column_step=12,
+            x_tap_step=6,
+            row_bytes=24,
+            output_base=self.POOL,
+            output_column_step=6,
+            output_row_step=12,
+        )
+        add = Instruction(
+            **self.channelwise(36, 2, self.sum_parameters),
+            **self.add,
+            accumulate=Accumulate.PAIR,
+            add_swap=1,
+            add_zero_point=zero["conv"],
+            add_other_zero_point=zero["other"],
+            taps_y=2,
+            input_base=self.OTHER,
+            input_tap_step=self.POOL - self.OTHER,
+            row_bytes=36,
+            output_base=self.SUM,
+            output_zero_point=zero["sum"],
+        )
+        dense = Instruction(
+            **self.weighted(self.dense_weights[:, None, :], self.dense_parameters, zero["sum"], self.dense_zero),
+            end=1,
+            weights_unsigned=1,
+            input_base=self.SUM,
+            row_bytes=36,
+            output_base=self.OUTPUT,
+            output_zero_point=zero["output"],
+        )
+        return [conv, pool, add, dense]
+
+    def accelerator(self):
+        """Return the accelerator, and what a host must load into it."""
+        program = [word for instruction in self.instructions() for word in instruction.encode()]
+        weights = np.array(self.words).astype(np.uint8)
+        if self.config.weight_source is WeightSource.RAM:
+            return Accelerator(self.config), {"program": program, "parameters": self.parameters, "weights": weights}
+        words = [packed(word.ravel(), 8) for word in weights]
+        return Accelerator(self.config, Rom(program, self.parameters, words)), {}
+
+    async def give(self, host, source, other):
+        await host.write_bytes(self.INPUT, source.ravel().tolist())
+        await host.write_bytes(self.OTHER, other.ravel().tolist())
+
+    async def check(self, host, source, other):
+        got = np.frombuffer(await host.read_bytes(self.OUTPUT, 10), np.int8)
+        np.testing.assert_array_equal(got, self.expected(source, other))
+
+
+async def check_counters(host, config, instructions, busy_cycles=None):
+    """Hold counters and log against what the instructions say, and one against the other."""
+    registers = await host.registers()
+    parts = (Register.BUSY, Register.STALL_DRAIN, Register.STALL_FETCH, Register.STALL_FLUSH)
+    assert sum(registers[part] for part in parts) == registers[Register.CYCLES]
+    if busy_cycles is not None:
+        assert registers[Register.CYCLES] == busy_cycles
+    assert registers[Register.INSTRUCTIONS] == len(instructions)
+    log = await host.log(len(instructions))
+    assert sum(cycles for cycles, _, _ in log) == registers[Register.CYCLES]
+    work = [sum(1 for _ in array_cycles(i, config.lanes)) for i in instructions]
+    idle = [i.idle * (i.groups * i.rows * i.columns - 1) for i in instructions]
+    assert [entry[1:] for entry in log] == list(zip(work, idle, strict=True))
+    assert (registers[Register.BUSY], registers[Register.STALL_DRAIN]) == (sum(work), sum(idle))
+
+
+def str_of(config):
+    return f"{config.lanes}x{config.columns}/{config.requantizers}-{config.pe}-{config.weight_source}"
+
+
+CONFIGS = [
+    accelerator_config(2, 2, rows=200),
+    accelerator_config(4, 4, 2),
+    accelerator_config(4, 4, pe=PEKind.FOLD, source=WeightSource.ROM),
+    accelerator_config(2, 4, 1, source=WeightSource.ROM, rows=205),
+    accelerator_config(8, 2, pe=PEKind.FOLD, rows=70),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str_of)
+def test_whole_program_again_and_again(config):
+    network = Network(config, seed=config.lanes)
+    dut, load = network.accelerator()
+    instructions = network.instructions()
+
+    async def bench(ctx):
+        host = Host(ctx, dut, config)
+        registers = await host.registers()
+        assert registers[Register.IDENTIFICATION] == IDENTIFICATION
+        assert registers[Register.STATUS] == 0
+        await host.load(**load)
+        for _ in range(3):
+            tensors = network.tensors()
+            await network.give(host, *tensors)
+            busy = await host.run()
+            await check_counters(host, config, instructions, busy)
+            await network.check(host, *tensors)
+
+    run_bench(dut, bench, deadline=50_000)
+
+
+def test_steps():
+    config = CONFIGS[2]
+    network = Network(config, seed=1)
+    dut, _ = network.accelerator()
+    instructions = network.instructions()
+
+    async def bench(ctx):
+        host = Host(ctx, dut, config)
+        for _ in range(2):
+            tensors = network.tensors()
+            await network.give(host, *tensors)
+            busy = 0
+            for done in range(len(instructions)):
+                busy += await host.run(Command.STEP)
+                # What comes later has not been touched yet; what comes between steps is not counted.
+                await check_counters(host, config, instructions[: done + 1], busy)
+            await network.check(host, *tensors)
+            # A run after a step begins at the start.
+            await host.run(Command.STEP)
+            tensors = network.tensors()
+            await network.give(host, *tensors)
+            await check_counters(host, config, instructions, await host.run())
+            await network.check(host, *tensors)
+
+    run_bench(dut, bench, deadline=20_000)
+
+
+def test_reset_in_the_middle_of_a_run():
+    config = CONFIGS[1]
+    network = Network(config, seed=2)
+    dut, load = network.accelerator()
+    instructions = network.instructions()
+    reset = Signal()
+
+    async def bench(ctx):
+        host = Host(ctx, dut, config)
+        await host.load(**load)
+        # While it fetches, while the array is fed, while outputs drain, and between layers.
+        for cycles in (3, 26, 40, 123, 500, 666, 733):
+            await host.command(Command.RUN)
+            await ctx.tick().repeat(cycles)
+            ctx.set(reset, 1)
+            await ctx.tick()
+            ctx.set(reset, 0)
+            registers = await host.registers()
+            assert registers[Register.STATUS] == registers[Register.CYCLES] == 0
+            tensors = network.tensors()
+            await network.give(host, *tensors)
+            await check_counters(host, config, instructions, await host.run())
+            await network.check(host, *tensors)
+
+    run_bench(ResetInserter(reset)(dut), bench, deadline=30_000)
+
+
+def test_host_reaches_every_byte():
+    config = accelerator_config(4, 2, 2, rows=7)
+    dut = Accelerator(config)
+    data = np.random.default_rng(0).integers(256, size=28).tolist()
+
+    async def bench(ctx):
+        host = Host(ctx, dut, config)
+        await host.write_bytes(0, data)
+        assert await host.read_bytes(0, 28) == bytes(data)
+        # At odd addresses too.
+        await host.write_bytes(5, [1, 2, 3, 4])
+        assert await host.read_bytes(3, 8) == bytes([*data[3:5], 1, 2, 3, 4, *data[9:11]])
+        registers = await host.registers()
+        # log2 of lanes, columns and requantizers, and the PE kind.
+        assert registers[Register.CONFIGURATION] == 0x0112
+
+    run_bench(dut, bench, deadline=200)
+
+
+def random_instruction(rng, config, end):
+    """Return a random instruction whose reads and writes keep to the two halves of the activation memory."""
+    size = config.activation_bytes
+    while True:
+        fields = {name: value for name, value in random_loops(rng, config.lanes).items() if abs(value) < 1000}
+        fields |= {"input_base": int(rng.integers(size // 2)), "weight_base": int(rng.integers(30))}
+        pairs = rng.random() < 0.2
+        if pairs:
+            fields |= {"taps_y": 2, "taps_x": 1, "run": 1 + int(rng.integers(config.lanes))}
+        cycles = list(array_cycles(Instruction(**fields), config.lanes))
+        places = [cycle.address + lane for cycle in cycles for lane, hit in enumerate(cycle.mask) if hit]
+        in_memory = not places or (min(places) >= 0 and max(places) < size // 2)
+        if in_memory and len(places) > len(cycles) // 2 and len(cycles) < 300 and cycles[-1].weight_word < 200:
+            break
+    loops = Instruction(**fields)
+    length = loops.taps_y * loops.taps_x * -(-loops.run // config.lanes)
+    beats = 1 + int(rng.integers(config.columns // config.requantizers))
+    group_channels = beats * config.requantizers
+    channels = loops.groups * group_channels - int(rng.integers(group_channels))
+    gap = int(rng.integers(2))
+    unsigned, weights_unsigned = (int(bit) for bit in rng.integers(2, size=2))
+    low = int(rng.choice([0, -128]))
+    row_step = loops.columns * (channels + gap)
+    assert size // 2 + loops.rows * row_step <= size
+    fields |= {
+        "end": end,
+        "beats": beats,
+        "idle": max(0, beats - length) + loops.idle,
+        "accumulate": Accumulate.PAIR if pairs else Accumulate.MAX if rng.random() < 0.3 else Accumulate.ADD,
+        "rounding": Round(int(rng.integers(2))),
+        "input_unsigned": unsigned,
+        "weights_unsigned": weights_unsigned,
+        "parameters_shared": int(pairs or rng.integers(2)),
+        "pad_value": int(rng.integers(256)),
+        "input_zero_point": int(rng.integers(256)) - 128 * (not unsigned),
+        "weight_zero_point": int(rng.integers(256)) - 128 * (not weights_unsigned),
+        "output_zero_point": low + int(rng.integers(80, 176)),
+        "clamp_low": low + int(rng.integers(30)),
+        "clamp_high": low + int(rng.integers(226, 256)),
+        "output_channels": channels,
+        "output_base": size // 2 + int(rng.integers(size // 2 - loops.rows * row_step + 1)),
+        "output_group_step": group_channels,
+        "output_column_step": channels + gap,
+        "output_row_step": row_step,
+    }
+    if fields["accumulate"] == Accumulate.MAX or pairs:
+        # The products of a single activation, which ten bits hold.
+        fields |= {"weight_zero_point": 0, "input_zero_point": 0, "weight_base": 200, "weights_per_tap": 1}
+        fields |= {"run": min(loops.run, config.lanes), "weights_unsigned": 0}
+    if pairs:
+        fields |= {
+            "add_zero_point": int(rng.integers(-128, 256)),
+            "add_other_zero_point": int(rng.integers(-128, 256)),
+            "add_shift": int(rng.integers(8)),
+            "add_swap": int(rng.integers(2)),
+            "add_multiplier": int(rng.integers(HALF, 1 << 31)),
+            "rounding": Round.DOUBLE,
+        }
+    return Instruction(**fields)
+
+
+class RandomProgram:
+    """Random instructions on random memories, built in."""
+
+    def __init__(self, config, seed, count=6):
+        rng = np.random.default_rng(seed)
+        self.config = replace(config, weight_source=WeightSource.ROM, weight_bytes=config.word_bytes * 202)
+        self.weights = rng.integers(0, 256, (201, config.columns, config.lanes), np.uint8)
+        self.weights[200] = np.eye(config.columns, config.lanes)
+        self.activations = rng.integers(256, size=config.activation_bytes).tolist()
+        self.instructions, self.parameters = [], []
+        for index in range(count):
+            instruction = random_instruction(rng, self.config, end=int(index == count - 1))
+            base = len(self.parameters) // config.requantizers
+            self.instructions.append(replace(instruction, parameter_base=base))
+            self.parameters += self.scaled_to_fit(instruction, rng)
+
+    def scaled_to_fit(self, i, rng):
+        """Return parameters of channels that spread the outputs over the range, so that the clamp hides few bits."""
+        sums = {}
+        for at, output in output_sums(i, self.config, bytearray(self.activations), self.weights):
+            for column, value in enumerate(output[: i.beats * self.config.requantizers].tolist()):
+                first = 0 if i.parameters_shared else at.group * i.beats * self.config.requantizers
+                place = first + (column % self.config.requantizers if i.parameters_shared else column)
+                sums.setdefault(place, []).append(value)
+        parameters = []
+        for place in range(len(sums)):
+            spread = np.std(sums[place]) + 1
+            bias = int(rng.normal(-np.mean(sums[place]), spread / 2))
+            multiplier, shift = quantize_multiplier(50 / spread)
+            parameters.append((bias, int(multiplier), int(shift)))
+        return parameters
+
+    def rom(self):
+        program = [word for instruction in self.instructions for word in instruction.encode()]
+        return Rom(program, self.parameters, [packed(word.ravel(), 8) for word in self.weights])
+
+    def check(self, rom):
+        """Step an accelerator with this ROM through the program and hold its whole memory against the model."""
+        dut = Accelerator(self.config, rom)
+
+        async def bench(ctx):
+            host = Host(ctx, dut, self.config)
+            memory = bytearray(self.activations)
+            await host.write_bytes(0, self.activations)
+            for index, instruction in enumerate(self.instructions):
+                await host.run(Command.STEP)
+                execute(instruction, self.config, memory, self.weights, self.parameters)
+                got = await host.read_bytes(0, len(memory))
+                np.testing.assert_array_equal(
+                    np.frombuffer(got, np.uint8), np.frombuffer(memory, np.uint8), f"instruction {index}"
+                )
+            await check_counters(host, self.config, self.instructions)
+
+        run_bench(dut, bench, deadline=50_000)
+
+
+RANDOM_CONFIGS = [
+    accelerator_config(1, 1, rows=300),
+    accelerator_config(2, 2, 1, rows=180),
+    accelerator_config(4, 2, pe=PEKind.FOLD, rows=110),
+    accelerator_config(2, 4, rows=200),
+    accelerator_config(4, 4, 2, pe=PEKind.FOLD, rows=128),
+    accelerator_config(8, 4, rows=75),
+]
+
+
+@pytest.mark.parametrize("config", RANDOM_CONFIGS, ids=str_of)
+def test_random_programs(config):
+    program = RandomProgram(config, seed=config.lanes * 10 + config.columns)
+    program.check(program.rom())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000, 1012))
+def test_more_random_programs(seed):
+    program = RandomProgram(RANDOM_CONFIGS[seed % len(RANDOM_CONFIGS)], seed, count=12)
+    program.check(program.rom())
+
+
+class TestFaultsAreSeen:
+    """Each of these must be reported by the very checker that passes above."""
+
+    def fails(self, change):
+        programs = (RandomProgram(accelerator_config(4, 2), seed, count=1) for seed in range(100))
+        program = next(program for program in programs if program.instructions[0].accumulate is Accumulate.ADD)
+        program.check(change(program, program.rom()))
+
+    @staticmethod
+    def field(name, value):
+        """Return a change of one field of the first instruction."""
+
+        def change(program, rom):
+            changed = replace(program.instructions[0], **{name: value(program.instructions[0])})
+            return replace(rom, program=changed.encode())
+
+        return change
+
+    def test_none_without_a_change(self):
+        self.fails(lambda program, rom: rom)
+
+    def test_flipped_weight_bit(self):
+        def flip(program, rom):
+            word = next(array_cycles(program.instructions[0], program.config.lanes)).weight_word
+            words = list(rom.weights)
+            words[word] ^= 1 << 6
+            return replace(rom, weights=words)
+
+        with pytest.raises(AssertionError, match="instruction 0"):
+            self.fails(flip)
+
+    def test_swapped_channels_in_the_weight_words(self):
+        def swap(program, rom):
+            return replace(rom, weights=[packed(word[::-1].ravel(), 8) for word in program.weights])
+
+        with pytest.raises(AssertionError, match="instruction 0"):
+            self.fails(swap)
+
+    @pytest.mark.parametrize("piece", range(3))
+    def test_wrong_parameter(self, piece):
+        def spoil(program, rom):
+            amount = (100, 1 << 25, 1)[piece]
+            return replace(
+                rom, parameters=[(*row[:piece], row[piece] - amount, *row[piece + 1 :]) for row in rom.parameters]
+            )
+
+        with pytest.raises(AssertionError, match="instruction 0"):
+            self.fails(spoil)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("input_zero_point", lambda i: i.input_zero_point ^ 1),
+            ("weight_zero_point", lambda i: i.weight_zero_point ^ 1),
+            ("output_zero_point", lambda i: i.output_zero_point ^ 1),
+            ("x_first", lambda i: i.x_first + 1),
+            ("weights_unsigned", lambda i: 1 - i.weights_unsigned),
+        ],
+    )
+    def test_wrong_field(self, name, value):
+        with pytest.raises(AssertionError, match="instruction 0"):
+            self.fails(self.field(name, value))
+
+
+def test_rom_and_weight_source_go_together():
+    rom = Rom([], [], [])
+    with refused(ValueError, r"^weight_source rom and rom=False do not go together$"):
+        Accelerator(CONFIGS[2])
+    with refused(ValueError, r"^weight_source ram and rom=True do not go together$"):
+        Accelerator(CONFIGS[0], rom)

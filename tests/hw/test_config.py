@@ -1,0 +1,160 @@
+from dataclasses import FrozenInstanceError, fields, replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
+from zeropoint_hw.isa import REGION_SHIFT
+
+POWERS = [1 << exponent for exponent in range(7)]
+
+
+@st.composite
+def configurations(draw):
+    lanes, columns = draw(st.sampled_from(POWERS)), draw(st.sampled_from(POWERS))
+    requantizers = draw(st.sampled_from([power for power in POWERS if power <= min(lanes, columns)]))
+    word = lanes * columns
+    return AcceleratorConfig(
+        lanes=lanes,
+        columns=columns,
+        requantizers=requantizers,
+        pe=draw(st.sampled_from(PEKind)),
+        accumulator_width=draw(st.integers(20, 32)),
+        activation_bytes=lanes * draw(st.integers(2, (1 << 20) // lanes)),
+        weight_bytes=word * draw(st.integers(2, min(1 << 20, (1 << 23) // word))),
+        parameter_channels=requantizers * draw(st.integers(2, (1 << 16) // requantizers)),
+        program_words=draw(st.integers(2, 1 << 16)),
+        weight_source=draw(st.sampled_from(WeightSource)),
+    )
+
+
+@given(configurations())
+def test_configurations_are_dictionaries_and_back(config):
+    entries = config.to_dict()
+    assert set(map(type, entries.values())) == {int, str}
+    assert AcceleratorConfig.from_dict(entries) == config
+
+
+@given(configurations())
+def test_sizes(config):
+    assert config.multipliers == config.word_bytes == config.lanes * config.columns
+    assert config.weight_words * config.word_bytes == config.weight_bytes
+    assert config.parameter_words * config.requantizers == config.parameter_channels
+    assert config.requantizers <= config.channels == min(config.lanes, config.columns)
+    assert config.host_bytes == min(4, config.requantizers)
+
+
+@given(configurations())
+def test_host_reaches_every_weight(config):
+    pieces = max(Fraction(1), Fraction(config.word_bytes, 4))
+    assert config.weight_words * pieces <= 1 << REGION_SHIFT
+
+
+def test_default_takes_378_kib():
+    config = AcceleratorConfig()
+    parameter_bits = 32 + 32 + 8
+    bits = 8 * (config.activation_bytes + config.weight_bytes) + 32 * config.program_words
+    assert bits + parameter_bits * config.parameter_channels == 378 * 1024 * 8
+
+
+@pytest.mark.parametrize(
+    ("lanes", "columns", "requantizers"), [(1, 8, 1), (8, 1, 1), (2, 64, 2), (4, 4, 4), (8, 8, 4), (64, 64, 4)]
+)
+def test_zero_takes_four_requantizers_at_most(lanes, columns, requantizers):
+    config = AcceleratorConfig(lanes=lanes, columns=columns)
+    assert config.requantizers == requantizers
+    # It keeps the number when copied.
+    assert replace(config, accumulator_width=20).requantizers == requantizers
+
+
+def test_kinds_may_be_given_by_name():
+    config = AcceleratorConfig(pe="fold", weight_source="rom")
+    assert (config.pe, config.weight_source) == (PEKind.FOLD, WeightSource.ROM)
+    assert type(config.pe) is PEKind
+
+
+def test_is_frozen():
+    with pytest.raises(FrozenInstanceError):
+        AcceleratorConfig().lanes = 4
+
+
+@pytest.mark.parametrize(
+    ("entries", "error", "message"),
+    [
+        ({"pe": 1}, TypeError, "pe must be one of mac, fold, not 1"),
+        ({"pe": "shft"}, ValueError, "pe must be one of mac, fold, not 'shft'"),
+        ({"weight_source": None}, TypeError, "weight_source must be one of ram, rom, not None"),
+        ({"weight_source": "flash"}, ValueError, "weight_source must be one of ram, rom, not 'flash'"),
+        ({"lanes": 3}, ValueError, "lanes must be a power of two from 1 to 64, not 3"),
+        ({"lanes": 0}, ValueError, "lanes must be a power of two from 1 to 64, not 0"),
+        ({"lanes": -4}, ValueError, "lanes must be a power of two from 1 to 64, not -4"),
+        ({"columns": 128}, ValueError, "columns must be a power of two from 1 to 64, not 128"),
+        (
+            {"requantizers": 3},
+            ValueError,
+            "requantizers must be a power of two up to min(lanes, columns) = 8, not 3",
+        ),
+        (
+            {"lanes": 2, "requantizers": 4},
+            ValueError,
+            "requantizers must be a power of two up to min(lanes, columns) = 2, not 4",
+        ),
+        (
+            {"requantizers": -1},
+            ValueError,
+            "requantizers must be a power of two up to min(lanes, columns) = 8, not -1",
+        ),
+        ({"accumulator_width": 19}, ValueError, "accumulator_width must be 20 to 32, not 19"),
+        ({"accumulator_width": 33}, ValueError, "accumulator_width must be 20 to 32, not 33"),
+        (
+            {"activation_bytes": 65537},
+            ValueError,
+            "activation_bytes must be a multiple of 8 from 16 to 1048576, not 65537",
+        ),
+        ({"activation_bytes": 8}, ValueError, "activation_bytes must be a multiple of 8 from 16 to 1048576, not 8"),
+        (
+            {"activation_bytes": (1 << 20) + 8},
+            ValueError,
+            "activation_bytes must be a multiple of 8 from 16 to 1048576, not 1048584",
+        ),
+        ({"weight_bytes": 100}, ValueError, "weight_bytes must be a multiple of 64 from 128 to 8388608, not 100"),
+        (
+            {"weight_bytes": (1 << 23) + 64},
+            ValueError,
+            "weight_bytes must be a multiple of 64 from 128 to 8388608, not 8388672",
+        ),
+        (
+            {"lanes": 1, "columns": 1, "weight_bytes": (1 << 20) + 1},
+            ValueError,
+            "weight_bytes must be a multiple of 1 from 2 to 1048576, not 1048577",
+        ),
+        (
+            {"parameter_channels": 6},
+            ValueError,
+            "parameter_channels must be a multiple of 4 from 8 to 65536, not 6",
+        ),
+        ({"program_words": 1}, ValueError, "program_words must be a multiple of 1 from 2 to 65536, not 1"),
+        ({"program_words": 65537}, ValueError, "program_words must be a multiple of 1 from 2 to 65536, not 65537"),
+        (
+            {"lane": 8},
+            ValueError,
+            "there is no configuration field 'lane'; there are lanes, columns, requantizers, pe, accumulator_width, "
+            "activation_bytes, weight_bytes, parameter_channels, program_words, weight_source",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_refused(entries, error, message):
+    with pytest.raises(error) as raised:
+        AcceleratorConfig.from_dict(entries)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("value", ["8", 8.0, None, True, np.int64(8)])
+@pytest.mark.parametrize("name", [f.name for f in fields(AcceleratorConfig) if f.name not in ("pe", "weight_source")])
+def test_sizes_are_integers(name, value):
+    with pytest.raises(TypeError) as raised:
+        AcceleratorConfig(**{name: value})
+    assert str(raised.value) == f"{name} must be an integer, not {value!r}"

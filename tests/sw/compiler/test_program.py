@@ -1,0 +1,219 @@
+"""Programs hold what belongs together, and their images hold every bit of them."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from support.programs import make_program, random_parameters
+
+from zeropoint.compiler.images import Image
+from zeropoint.compiler.program import (
+    Buffer,
+    HostStep,
+    HostTensor,
+    Layer,
+    Parameters,
+    instructions_from,
+    parameters_from,
+)
+from zeropoint.errors import ZeropointError
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.isa import FIELDS, Instruction
+
+
+def word(image: Image, index: int) -> int:
+    return int.from_bytes(image.words[index].tobytes(), "little")
+
+
+# Images
+
+
+def test_the_program_image_holds_the_encoded_instructions_one_after_the_other() -> None:
+    program = make_program()
+    image = program.images[0]
+    assert (image.name, image.width, image.depth) == ("program", 32, 5 * Instruction.WORDS)
+    words = [value for instruction in program.instructions for value in instruction.encode()]
+    assert [word(image, index) for index in range(image.depth)] == words
+
+
+def test_the_weight_image_holds_lane_0_of_column_0_in_its_lowest_byte() -> None:
+    program = make_program()
+    image = program.images[1]
+    assert (image.name, image.width, image.depth) == ("weights", 64, 73)
+    for column in range(2):
+        for lane in range(4):
+            byte = column * 4 + lane
+            assert word(image, 7) >> 8 * byte & 0xFF == program.weights[7, byte]
+
+
+def test_the_parameter_image_holds_bias_multiplier_and_shift_where_the_format_says() -> None:
+    program = make_program()
+    image, parameters = program.images[2], program.parameters
+    assert (image.name, image.width, image.depth) == ("parameters", 72, 20)
+    for index in range(20):
+        value = word(image, index)
+        assert value & 0xFFFFFFFF == int(parameters.bias[index]) % (1 << 32)
+        assert value >> 32 & 0x7FFFFFFF == parameters.multiplier[index]
+        assert value >> 63 & 1 == 0
+        assert value >> 64 == int(parameters.shift[index]) % 256
+
+
+def test_instructions_and_parameters_come_back_from_their_images() -> None:
+    program = make_program(seed=3)
+    assert instructions_from(program.images[0]) == program.instructions
+    back = parameters_from(program.images[2])
+    for name in ("bias", "multiplier", "shift"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(program.parameters, name))
+        assert getattr(back, name).dtype == getattr(program.parameters, name).dtype
+
+
+def test_every_bit_of_a_program_image_belongs_to_a_field_or_is_refused() -> None:
+    program = make_program(instructions=(Instruction(end=1),), layers=())
+    image = program.images[0]
+    used = np.zeros(Instruction.WORDS, np.uint32)
+    for field in FIELDS:
+        used[field.word] |= (1 << field.width) - 1 << field.offset
+    refused = 0
+    for index in range(Instruction.WORDS):
+        for bit in range(32):
+            words = image.words.copy()
+            words[index, bit // 8] ^= 1 << bit % 8
+            flipped = Image("program", 32, words)
+            if used[index] >> bit & 1:
+                assert instructions_from(flipped) != program.instructions
+            else:
+                refused += 1
+                with pytest.raises(ValueError, match="instruction 0 has bits set that belong to no field"):
+                    instructions_from(flipped)
+    assert refused == 32 * Instruction.WORDS - sum(field.width for field in FIELDS)
+
+
+def test_codes_without_a_meaning_and_parts_of_instructions_are_refused() -> None:
+    words = make_program().images[0].words.copy()
+    words[Instruction.WORDS, 0] |= 0b110
+    with pytest.raises(ValueError, match="instruction 1: 3 is not a valid Accumulate"):
+        instructions_from(Image("program", 32, words))
+    with pytest.raises(ValueError, match="119 words are no multiple of the 24 words"):
+        instructions_from(Image("program", 32, words[:-1]))
+
+
+def test_negative_steps_are_held_as_the_hardware_decodes_them() -> None:
+    program = make_program(instructions=(Instruction(input_base=-6, input_tap_step=-1, end=1),), layers=())
+    assert program.instructions[0].input_base == (1 << 20) - 6
+    assert instructions_from(program.images[0]) == program.instructions
+
+
+def test_arrays_are_copies_that_nobody_can_change() -> None:
+    weights = np.zeros((2, 8), np.uint8)
+    program = make_program(weights=weights)
+    weights[0, 0] = 1
+    assert program.weights[0, 0] == 0
+    for array in (program.weights, program.parameters.bias):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+# What is refused
+
+SMALL = AcceleratorConfig(lanes=4, columns=2, activation_bytes=96, weight_bytes=640, parameter_channels=64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": replace(SMALL, program_words=119)}, "its instructions need program_words = 120, the configuration"),
+        (
+            {"config": replace(SMALL, weight_bytes=576)},
+            "its weights need weight_bytes = 584, the configuration has 576",
+        ),
+        ({"config": replace(SMALL, parameter_channels=18)}, "its channels need parameter_channels = 20, the config"),
+        (
+            {"config": replace(SMALL, activation_bytes=88)},
+            "tensor 'hidden/Relu;1' ends at byte 92 of an activation memory of 88; raise activation_bytes",
+        ),
+    ],
+)
+def test_a_program_larger_than_its_memories_says_what_to_raise(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ZeropointError, match=f"^program 'a network': {re.escape(message)}"):
+        make_program(**changes)
+    make_program(config=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"name": "a\nb"}, ValueError, "the name of a program must be printable, not 'a\\nb'"),
+        ({"instructions": ()}, ValueError, "a program needs an instruction, a weight word and a parameter"),
+        ({"weights": np.zeros((0, 8), np.uint8)}, ValueError, "a program needs an instruction, a weight word"),
+        (
+            {"weights": np.zeros((1, 9), np.uint8)},
+            ValueError,
+            "weight words must have lanes * columns = 8 bytes, not 9",
+        ),
+        ({"weights": np.zeros((1, 8), np.int8)}, TypeError, "weights must be an array of uint8 with 2 dimensions"),
+        (
+            {"parameters": random_parameters(np.random.default_rng(0), 3)},
+            ValueError,
+            "3 channels of parameters are no multiple of the 2 requantizers",
+        ),
+        ({"input": Buffer("input", 1, (4, 5, 3), "int8", 0.1, -128)}, ValueError, "tensor 'input' is not among"),
+        ({"tensors": {}}, ValueError, "tensor 'input' is not among the program's tensors with the same buffer"),
+        ({"tensors": {"a": Buffer("b", 1, (), "int8", 0.1, 0)}}, ValueError, "tensor 'a' has the buffer of 'b'"),
+        ({"layers": (Layer("l", "Add", "sum", 0, 1, 0),)}, ValueError, "layer 'l' writes 'sum', which is not among"),
+        ({"layers": (Layer("l", "Add", "input", 3, 3, 0),)}, ValueError, "layer 'l' has instructions beyond the last"),
+    ],
+)
+def test_a_program_that_contradicts_itself_is_refused(changes, kind, message) -> None:
+    with pytest.raises(kind, match=f"^{re.escape(message)}"):
+        make_program(**changes)
+
+
+@pytest.mark.parametrize("cls", [HostTensor, Buffer])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tensor": "\0"}, "the name of a tensor must be printable, not '\\x00'"),
+        ({"shape": (1, 0)}, "tensor 't' must have positive sizes, not (1, 0)"),
+        ({"dtype": "int16"}, "tensor 't' must be int8 or uint8, not 'int16'"),
+        ({"scale": 0.0}, "tensor 't' must have a finite positive scale, not 0.0"),
+        ({"scale": float("nan")}, "tensor 't' must have a finite positive scale, not nan"),
+        ({"zero_point": 128}, "tensor 't' has the zero point 128, which is no int8"),
+        ({"dtype": "uint8", "zero_point": -1}, "tensor 't' has the zero point -1, which is no uint8"),
+    ],
+)
+def test_a_tensor_that_cannot_be_is_refused(cls, changes, message) -> None:
+    entries = {"tensor": "t", "shape": (1,), "dtype": "int8", "scale": 1.0, "zero_point": 0} | changes
+    if cls is Buffer:
+        entries["address"] = 0
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        cls(**entries)
+
+
+def test_other_entries_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="tensor 't' must have an address of at least 0, not -1"):
+        Buffer("t", -1, (1,), "int8", 1.0, 0)
+    with pytest.raises(ValueError, match="layer 'l' has a negative entry"):
+        Layer("l", "Add", "t", 0, -1, 0)
+    tensor = HostTensor("t", (1,), "int8", 1.0, 0)
+    with pytest.raises(ValueError, match="host step 's': beta must be finite, not inf"):
+        HostStep("s", "Softmax", tensor, tensor, {"beta": float("inf")})
+
+
+def test_parameters_that_cannot_be_are_refused() -> None:
+    bias, multiplier, shift = np.zeros(2, np.int32), np.zeros(2, np.uint32), np.zeros(2, np.int8)
+    Parameters(bias, multiplier, shift)
+    with pytest.raises(TypeError, match="bias must be an array of int32 with 1 dimensions"):
+        Parameters(bias.astype(np.int64), multiplier, shift)
+    with pytest.raises(ValueError, match="parameters have 2, 2 and 1 entries"):
+        Parameters(bias, multiplier, shift[:1])
+    with pytest.raises(ValueError, match=r"a multiplier must be below 2\^31"):
+        Parameters(bias, np.array([0, 1 << 31], np.uint32), shift)
+    for value in (-32, 31):
+        with pytest.raises(ValueError, match="a shift must be -31 to 30"):
+            Parameters(bias, multiplier, np.array([0, value], np.int8))
+
+
+def test_the_macs_are_those_of_all_layers() -> None:
+    assert make_program().macs == 1_000_000_007 + 280
