@@ -136,8 +136,8 @@ def _check_sizes(model: QuantizedModel, config: AcceleratorConfig, emitter: Emit
     ):
         if needed > available:
             raise ZeropointError(
-                f"model '{model.name}' does not fit: its {what} need {option} = {needed}, which is {needed - available} "
-                f"more than the configuration's {available}; set {option} = {needed} or more"
+                f"model '{model.name}' does not fit: its {what} need {option} = {needed}, {needed - available} more "
+                f"than the configuration's {available}; set {option} = {needed} or more"
             )
 
 

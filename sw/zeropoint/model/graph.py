@@ -185,9 +185,7 @@ class _Model:
         if not self.operators:
             raise ZeropointError(f"model '{self.name}' has no operators")
         if len(self.operators) > MAX_OPERATORS:
-            raise ZeropointError(
-                f"model '{self.name}' has {len(self.operators)} operators; {MAX_OPERATORS} at most"
-            )
+            raise ZeropointError(f"model '{self.name}' has {len(self.operators)} operators; {MAX_OPERATORS} at most")
         for name, tensor in self.tensors.items():
             if name != tensor.name:
                 raise ZeropointError(f"tensor '{tensor.name}' is filed under '{name}'")
@@ -228,9 +226,7 @@ class _Model:
                 raise ZeropointError(f"{label}: {error}") from None
             if shape != self.tensors[operator.output].shape:
                 declared = self.tensors[operator.output].shape
-                raise ZeropointError(
-                    f"{label}: output '{operator.output}' is declared {declared}, but is {shape}"
-                )
+                raise ZeropointError(f"{label}: output '{operator.output}' is declared {declared}, but is {shape}")
             self._verify_operator(operator, label)
             ready.add(operator.output)
         if self.output not in ready:
@@ -271,9 +267,7 @@ class QuantizedModel(_Model):
     def _verify_tensor(self, tensor: Tensor) -> None:
         quantization = tensor.quantization
         if tensor.dtype not in ("int8", "uint8", "int32") or quantization is None:
-            raise ZeropointError(
-                f"tensor '{tensor.name}' must be int8, uint8 or int32 with scales, not {tensor.dtype}"
-            )
+            raise ZeropointError(f"tensor '{tensor.name}' must be int8, uint8 or int32 with scales, not {tensor.dtype}")
         if tensor.data is None and (tensor.dtype == "int32" or quantization.axis is not None):
             raise ZeropointError(f"activation '{tensor.name}' must be int8 or uint8 with one scale")
         low, high = tensor.limits
@@ -290,20 +284,14 @@ class QuantizedModel(_Model):
 
     def _verify_operator(self, operator: Operator, label: str) -> None:
         source, target = self.tensors[operator.input], self.tensors[operator.output]
-        if operator.keeps_quantization and (
-            (source.dtype, source.quantization) != (target.dtype, target.quantization)
-        ):
-            raise ZeropointError(
-                f"{label}: output '{target.name}' must have the scale and zero point of its input"
-            )
+        if operator.keeps_quantization and ((source.dtype, source.quantization) != (target.dtype, target.quantization)):
+            raise ZeropointError(f"{label}: output '{target.name}' must have the scale and zero point of its input")
         if any(self.tensors[name].dtype != target.dtype for name in operator.inputs):
             raise ZeropointError(f"{label}: inputs and output must all be int8 or all be uint8")
         if isinstance(operator, Conv2D | DepthwiseConv2D | FullyConnected):
             self._verify_weights(operator, label)
         if isinstance(operator, Softmax) and (target.scale, target.zero_point) != (1 / 256, target.limits[0]):
-            raise ZeropointError(
-                f"{label}: output '{target.name}' must have scale 1/256 and the least zero point"
-            )
+            raise ZeropointError(f"{label}: output '{target.name}' must have scale 1/256 and the least zero point")
 
     def _verify_weights(self, operator: Conv2D | DepthwiseConv2D | FullyConnected, label: str) -> None:
         weights = self.tensors[operator.weights]
