@@ -99,12 +99,12 @@ class Accelerator(wiring.Component):
         m = Module()
         config, rom = self._config, self._rom
 
-        m.submodules.program = program = WordMemory(32, config.program_words, 32, rom and rom.program)
+        m.submodules.program = program = WordMemory(32, config.program_words, 32, rom.program if rom else None)
         weight_piece = min(32, 8 * config.word_bytes)
         m.submodules.weights = weights = WordMemory(
-            8 * config.word_bytes, config.weight_words, weight_piece, rom and rom.weights
+            8 * config.word_bytes, config.weight_words, weight_piece, rom.weights if rom else None
         )
-        m.submodules.parameters = parameters = ParameterMemory(config, rom and rom.parameters)
+        m.submodules.parameters = parameters = ParameterMemory(config, rom.parameters if rom else None)
         m.submodules.activations = activations = ActivationMemory(config)
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.loops = loops = LoopNest(config)

@@ -24,7 +24,7 @@ parameters are in words of those memories. Fields that hold a step may be negati
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Accumulate(IntEnum):
@@ -255,7 +255,7 @@ class Instruction:
         """
         if len(words) != cls.WORDS:
             raise ValueError(f"an instruction has {cls.WORDS} words, not {len(words)}")
-        entries = {}
+        entries: dict[str, Any] = {}
         for field in FIELDS:
             value = words[field.word] >> field.offset & (1 << field.width) - 1
             if field.signed and value >> field.width - 1:

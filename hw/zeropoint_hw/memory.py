@@ -96,7 +96,7 @@ class ActivationMemory(wiring.Component):
             ]
             m.d.comb += [write.addr.eq(write_row), write.data.eq(write_byte), write.en.eq(write_enable)]
 
-        offset = delay(m, self.read_address[:bits], 3, "offset") if bits else None
+        offset = delay(m, self.read_address[:bits], 3, "offset") if bits else Const(0, 0)
         rotated = Cat(*banks_data)
         for bit in range(bits):
             stage = Signal(8 * lanes, name=f"rotated{bit}")
