@@ -118,6 +118,15 @@ def test_accumulators_and_left_shifts_wrap_as_in_the_oracle(dtype, multiplier):
     assert_same_as_oracle(model, np.array([[0] * 4, [low] * 4, [high] * 4, [1, 0, 0, 0]], dtype))
 
 
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("multiplier", [1e-7, 0.01, 0.6, 1.0, 1.9, 3e5])
+def test_accumulators_wrap_with_both_roundings(multiplier, rounding):
+    ends = [INT32_MAX, INT32_MAX - 9, INT32_MIN, INT32_MIN + 9, 2**30, -(2**30), 1, -1, 0]
+    model = replace(dense(ends, scales=multiplier, output=(1.0, 7)), rounding=rounding)
+    x = np.array([[0] * 4, [-128] * 4, [127] * 4, [1, 0, 0, 0]], np.int8)
+    assert_same(run_tensors(model, x), exact.run(model, x))
+
+
 @needs_litert
 def test_the_sum_with_the_zero_point_wraps_as_in_the_oracle():
     below_one = float(np.nextafter(np.float32(1), np.float32(0)))

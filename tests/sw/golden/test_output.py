@@ -71,9 +71,9 @@ def test_floats_give_every_accumulator_of_a_channel(rounding):
     check(output, sums, 0)
 
 
-@pytest.mark.parametrize("exponent", [-15, -18, -22])
-def test_greater_shifts_take_the_integers_way(exponent):
-    output = layer(2.0**exponent * np.linspace(0.5, 1, CHANNELS, endpoint=False), -3)
+@pytest.mark.parametrize("multiplier", [2.0**-15, 2.0**-18, 2.0**-22, 0.6 * 2.0**-23])
+def test_greater_shifts_take_the_integers_way(multiplier):
+    output = layer(multiplier * np.linspace(0.9, 1, CHANNELS, endpoint=False), -3)
     assert output.factor is None
     check(output, telling_sums(output, 300, 2**23, 0), 0)
 
