@@ -142,7 +142,8 @@ def mean_scaling(model: QuantizedModel, operator: Mean) -> Scaling:
     """Return the scaling of MEAN, the element count folded in.
 
     The multiplier is divided by the count after a left shift by the count's whole binary logarithm, by 32 at most, and
-    by no more than leaves the result's own shift at −31 or above. It lies in 2^29 … 2^31−1.
+    by no more than leaves the result's own shift at −31 or above. It lies in 2^29 … 2^31−1, or below where that last
+    limit holds, whose outputs are all zero points.
 
     Source: TensorFlow Lite ``kernels/internal/reference/reduce.h``, ``QuantizedMeanOrSum``.
     """

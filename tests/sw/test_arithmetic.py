@@ -162,6 +162,17 @@ def test_mean_scaling_holds_the_count(size):
     assert -(2.0**-28) < _real(scaling) / ratio - 1 < 2.0**-30
 
 
+def test_mean_scaling_keeps_its_shift_at_minus_31_or_above():
+    model = single(
+        Mean(name="mean", input="x", output="y"),
+        tensor("x", (8, 8, 3), "int8", 2.0**-30),
+        tensor("y", (3,), "int8", 1.0),
+    )
+    scaling = mean_scaling(model, model.operators[0])
+    # 2^-30 is 2^30 · 2^(-29 - 31); two more are left of the six binary places of 64.
+    assert (int(scaling.multiplier), int(scaling.shift)) == (2**26, -31)
+
+
 def _softmax(scale, beta=1.0, rounding=Rounding.DOUBLE):
     return single(
         Softmax(name="softmax", input="x", output="y", beta=beta),

@@ -260,6 +260,16 @@ def test_the_oracle_tells_how_scales_are_multiplied(kind, dtype, axis, monkeypat
 
 
 @needs_litert
+def test_a_single_channel_has_one_scale_however_it_is_declared():
+    source, weight, output, bias = _telling_scales()
+    for value in bias[:8]:
+        model = dense([value], scales=weight, output=(output, 0), source=(source, 0))
+        weights = model.tensor("w")
+        per_channel = replace(weights, quantization=replace(weights.quantization, axis=0))
+        assert_same_as_oracle(replace(model, tensors={**model.tensors, "w": per_channel}), np.zeros((1, 4), np.int8))
+
+
+@needs_litert
 @pytest.mark.parametrize("clamp", [Clamp(), Clamp(0.0, inf)])
 def test_the_oracle_tells_how_scales_are_divided(clamp):
     # Bytes are few: scales for which a quotient in the other float type gives another output have to be searched.
