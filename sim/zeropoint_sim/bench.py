@@ -167,6 +167,8 @@ class _Started:
 
 def _starter(bench: Bench, started: list[_Started]) -> Callable[[Any], Awaitable[None]]:
     async def start(ctx: Any) -> None:
+        # Nothing can fail before every bench has started: Python complains of a coroutine that never was.
+        await ctx.delay(0)
         entry = _Started(bench, ctx)
         started.append(entry)
         await entry

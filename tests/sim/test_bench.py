@@ -148,6 +148,19 @@ def test_failed_assertion_comes_through_while_others_wait(recwarn):
     assert not recwarn.list
 
 
+def test_failure_before_others_have_started_ends_cleanly(recwarn):
+    async def failing(ctx):
+        raise AssertionError("seen")
+
+    async def other(ctx):
+        await ctx.tick()
+
+    with pytest.raises(AssertionError, match="seen"):
+        run_bench(Queue(8), failing, other, deadline=100)
+    gc.collect()
+    assert not recwarn.list
+
+
 def test_background_bench_need_not_end(tmp_path):
     dut = Queue(8)
 
