@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.gateware import instruction_bits, packed, signed_number, unpacked
 
 from zeropoint_hw.array import Array
 from zeropoint_hw.config import AcceleratorConfig, PEKind
-from zeropoint_hw.isa import Accumulate, Instruction
+from zeropoint_hw.isa import HISTORY_DEPTH, Accumulate, Instruction
+from zeropoint_hw.layout import Level
 from zeropoint_sim.bench import Stalls, run_bench
 
 SHAPES = [(1, 1), (4, 2), (2, 4), (8, 8), (16, 4)]
@@ -18,12 +21,12 @@ def array_config(lanes, columns, pe=PEKind.MAC, accumulator_width=32):
 
 
 class Job:
-    """An instruction and the outputs accumulated under it: a list of cycles each, of activations, mask and weights."""
+    """An instruction and the array cycles that run under it, each with activations, mask, weights, and its place."""
 
     def __init__(self, config, instruction, lengths, rng, weights=None):
         self.config, self.instruction = config, instruction
-        self.lengths = lengths
-        count = sum(lengths)
+        ends = np.cumsum(lengths)
+        count = int(ends[-1])
         shape = (count, config.columns, config.lanes)
         low, high = (0, 256) if instruction.input_unsigned else (-128, 128)
         self.activations = rng.integers(low, high, (count, config.lanes))
@@ -35,28 +38,40 @@ class Job:
             weights = rng.integers(low, high, shape)
             weights[rng.random(count) < 0.2] = high - 1
         self.weights = np.broadcast_to(weights, shape)
-        self.levels = rng.integers(3, 7, len(lengths))
+        self.first, self.last = np.zeros(count, bool), np.zeros(count, bool)
+        self.first[ends - lengths] = self.last[ends - 1] = True
+        self.level = rng.integers(Level.CHUNK, Level.POOL_X, count)
+        self.level[self.last] = rng.integers(Level.POOL_X, Level.END, len(lengths))
+        self.level[-1] = Level.END
 
     def rows(self):
-        """Yield what the array is given in each cycle: packed activations, mask and weights."""
-        for activations, mask, weights in zip(self.activations, self.mask, self.weights, strict=True):
-            yield packed(activations, 8), packed(mask, 1), packed(weights.ravel(), 8)
+        """Yield what the array is given in each cycle: ``first`` to ``mask``, and the weights that belong to it."""
+        columns = (self.first, self.last, self.level, self.activations, self.mask, self.weights)
+        for first, last, level, activations, mask, weights in zip(*columns, strict=True):
+            yield (
+                (int(first), int(last), int(level), packed(activations, 8), packed(mask, 1)),
+                packed(weights.ravel(), 8),
+            )
 
     def operands(self):
         """Return activations as the lanes see them."""
-        pad = self.instruction.pad_value
-        pad -= 256 * (pad > 127 and not self.instruction.input_unsigned)
-        return np.where(self.mask, self.activations, pad)
+        return np.where(self.mask, self.activations, self.pad())
+
+    def pad(self):
+        return signed_number(self.instruction.pad_value, 8 + self.instruction.input_unsigned)
+
+    def taps(self):
+        """Return what each column multiplies by its weights: cycles, columns, lanes."""
+        return np.broadcast_to(self.operands()[:, None, :], self.weights.shape)
 
     def sums(self):
         """Return each output's accumulators, as the docstrings of the array and of ``Accumulate`` define them."""
         i = self.instruction
-        x, w = self.operands(), self.weights
+        x, w = self.taps(), self.weights
         if self.config.pe is PEKind.MAC:
             x, w = x - i.input_zero_point, w - i.weight_zero_point
-        dots = np.einsum("tl,tcl->tc", x, w)
         outputs = []
-        for part in np.split(dots, np.cumsum(self.lengths)[:-1]):
+        for part in self.of_outputs((x * w).sum(axis=2)):
             if i.accumulate == Accumulate.MAX:
                 outputs.append(part.max(axis=0))
             elif i.accumulate == Accumulate.PAIR:
@@ -67,24 +82,55 @@ class Job:
                 outputs.append(part.sum(axis=0))
         return np.array(outputs)
 
+    def of_outputs(self, values):
+        """Return the values of each output's cycles."""
+        begins = np.maximum.accumulate(np.where(self.first, np.arange(len(self.first)), 0))
+        return [values[begins[end] : end + 1] for end in np.flatnonzero(self.last)]
+
     def activation_sums(self):
-        parts = np.split(self.operands().sum(axis=1), np.cumsum(self.lengths)[:-1])
+        parts = self.of_outputs(self.operands().sum(axis=1))
         return [int(part.sum()) if self.config.pe is PEKind.FOLD else 0 for part in parts]
+
+
+class WindowJob(Job):
+    """Positions along the column loop, of a few words each, whose lanes hold the latest taps."""
+
+    def __init__(self, config, instruction, rng, rows=3, positions=6, words=2, warmup=1):
+        super().__init__(config, replace(instruction, window=1), [words] * rows * positions, rng)
+        self.shape = (rows, positions, words)
+        position = np.arange(rows * positions) % positions
+        self.level[self.last] = np.where(position < positions - 1, Level.COLUMN, Level.ROW)
+        self.level[-1] = Level.END
+        self.last[self.last] = position >= warmup
+
+    def taps(self):
+        rows, positions, words = self.shape
+        channels, older = self.config.channels, self.config.window_taps - 1
+        taps = super().taps().copy()
+        x = self.operands()[:, :channels].reshape(rows, positions, words, channels)
+        x = np.pad(x, ((0, 0), (older, 0), (0, 0), (0, 0)), constant_values=self.pad())
+        for lane in range(older + 1):
+            taps[:, :channels, lane] = x[:, lane : lane + positions].reshape(-1, channels)
+        return taps
 
 
 def check(config, jobs, stalls=None, dut=None):
     """Run the jobs: every output must come exactly when and as promised, and nothing else may come."""
     dut = dut or Array(config)
     width, columns = config.accumulator_width, config.columns
-    inputs = [dut.first, dut.last, dut.level, dut.activations.as_value(), dut.mask, dut.weights]
+    inputs = [dut.first, dut.last, dut.level, dut.activations.as_value(), dut.mask]
     noise = Stalls(seed=config.lanes)
-    due = {}
+    due, weights_due = {}, {}
 
     async def bench(ctx):
         cycle = 0
 
         async def tick():
             nonlocal cycle
+            if cycle in weights_due:
+                ctx.set(dut.weights, weights_due.pop(cycle))
+            else:
+                noise.noise(ctx, [dut.weights])
             await ctx.tick()
             cycle += 1
             assert bool(ctx.get(dut.done)) == (cycle in due), f"done in cycle {cycle}"
@@ -102,23 +148,22 @@ def check(config, jobs, stalls=None, dut=None):
 
         for job in jobs:
             ctx.set(dut.instruction.as_value(), instruction_bits(job.instruction))
-            rows = job.rows()
-            for length, *expected in zip(job.lengths, job.sums(), job.activation_sums(), job.levels, strict=True):
-                for place in range(length):
-                    while stalls and stalls.hold():
-                        await idle()
-                    values = (place == 0, place == length - 1, int(expected[-1]), *next(rows))
-                    ctx.set(dut.valid, 1)
-                    for signal, value in zip(inputs, values, strict=True):
-                        ctx.set(signal, value)
-                    if place == length - 1:
-                        due[cycle + dut.latency] = expected
-                    await tick()
+            outputs = zip(job.sums(), job.activation_sums(), job.level[job.last].tolist(), strict=True)
+            for values, weights in job.rows():
+                while stalls and stalls.hold():
+                    await idle()
+                ctx.set(dut.valid, 1)
+                for signal, value in zip(inputs, values, strict=True):
+                    ctx.set(signal, value)
+                weights_due[cycle + dut.WEIGHT_DELAY] = weights
+                if values[1]:
+                    due[cycle + dut.latency] = next(outputs)
+                await tick()
             for _ in range(dut.latency + 2):
                 await idle()
         assert not due
 
-    run_bench(dut, bench, deadline=20 * sum(sum(job.lengths) + 20 for job in jobs))
+    run_bench(dut, bench, deadline=20 * sum(len(job.first) + 20 for job in jobs))
 
 
 def random_lengths(rng, count):
@@ -157,6 +202,28 @@ def test_back_to_back_outputs_of_one_cycle():
     check(config, [Job(config, Instruction(input_zero_point=-128), [1] * 200, np.random.default_rng(0))])
 
 
+@pytest.mark.parametrize("pe", PEKind)
+@pytest.mark.parametrize(("lanes", "columns", "window_taps"), [(2, 2, 2), (4, 2, 3), (4, 8, 4), (8, 8, 3), (8, 4, 5)])
+def test_windows(lanes, columns, window_taps, pe):
+    config = replace(array_config(lanes, columns, pe), window_taps=window_taps)
+    rng = np.random.default_rng(lanes * 100 + window_taps)
+    jobs = []
+    for unsigned in (0, 1):
+        zero = int(rng.integers(256)) - 128 * (not unsigned)
+        # With fold, what the weights' zero point multiplies would differ from column to column.
+        weight_zero = int(rng.integers(-128, 128)) if pe is PEKind.MAC else 0
+        instruction = Instruction(
+            input_unsigned=unsigned, input_zero_point=zero, weight_zero_point=weight_zero, pad_value=zero & 0xFF
+        )
+        jobs += [
+            WindowJob(config, instruction, rng),
+            WindowJob(config, instruction, rng, words=1, positions=4, warmup=3),
+            WindowJob(config, instruction, rng, words=HISTORY_DEPTH, positions=2, warmup=0),
+            Job(config, instruction, random_lengths(rng, 5), rng),
+        ]
+    check(config, jobs, Stalls(seed=window_taps, probability=0.2))
+
+
 def test_narrow_accumulators_keep_what_fits():
     config = array_config(2, 2, accumulator_width=20)
     rng = np.random.default_rng(1)
@@ -170,13 +237,13 @@ def test_narrow_accumulators_keep_what_fits():
 def test_fold_is_mac_with_constants():
     """Σ(x−Zx)(w−Zw) = Σxw − Zw·Σx − Zx·Σw + N·Zx·Zw: what ``fold`` leaves out is known, but for Zw·Σx."""
     zero_x, zero_w = 17, 130
+    lengths = [1, 3, 5, 2]
     instruction = Instruction(
         input_unsigned=1, weights_unsigned=1, input_zero_point=zero_x, weight_zero_point=zero_w, pad_value=zero_x
     )
-    mac, fold = (Job(array_config(4, 2, pe), instruction, [1, 3, 5, 2], np.random.default_rng(2)) for pe in PEKind)
-    starts = np.cumsum([0, *fold.lengths[:-1]])
-    weight_sums = np.add.reduceat(fold.weights.sum(axis=2), starts)
-    terms = np.array(fold.lengths)[:, None] * 4
+    mac, fold = (Job(array_config(4, 2, pe), instruction, lengths, np.random.default_rng(2)) for pe in PEKind)
+    weight_sums = np.array([part.sum(axis=0) for part in fold.of_outputs(fold.weights.sum(axis=2))])
+    terms = np.array(lengths)[:, None] * 4
     constant = terms * zero_x * zero_w - zero_x * weight_sums
     corrected = fold.sums() - zero_w * np.array(fold.activation_sums())[:, None] + constant
     np.testing.assert_array_equal(corrected, mac.sums())

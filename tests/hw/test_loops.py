@@ -8,13 +8,15 @@ from support.layer_program import array_cycles, random_loops
 
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
-from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout
+from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level
 from zeropoint_hw.loops import InputAddress, LoopNest
 from zeropoint_sim.bench import run_bench
 
 
 class Loops(wiring.Component):
     """The loop nest and the addresses behind it, as the accelerator connects them."""
+
+    NEST = ("valid", "first", "last", "level", "stalled", "finished")
 
     def __init__(self, config):
         self.config = config
@@ -28,6 +30,7 @@ class Loops(wiring.Component):
                 "last": Out(1),
                 "level": Out(LEVEL_WIDTH),
                 "stalled": Out(1),
+                "finished": Out(1),
                 "weight_address": Out(range(config.weight_words)),
                 "address": Out(range(config.activation_bytes)),
                 "mask": Out(config.lanes),
@@ -45,9 +48,9 @@ class Loops(wiring.Component):
             addresses.start.eq(self.start),
             addresses.valid.eq(nest.valid),
             addresses.level.eq(nest.level),
-            *(getattr(self, name).eq(getattr(nest, name)) for name in ("valid", "first", "last", "level", "stalled")),
-            *(getattr(self, name).eq(getattr(addresses, name)) for name in ("weight_address", "address", "mask")),
         ]
+        for stage, names in ((nest, self.NEST), (addresses, ("weight_address", "address", "mask"))):
+            m.d.comb += [getattr(self, name).eq(getattr(stage, name)) for name in names]
         return m
 
 
@@ -63,29 +66,34 @@ def check(config, jobs):
     checked = 0
 
     async def bench(ctx):
+        async def tick():
+            announced = ctx.get(dut.finished)
+            await ctx.tick()
+            assert announced == (ctx.get(dut.valid) and ctx.get(dut.level) == Level.END)
+
         nonlocal checked
         for given, expected in jobs:
             ctx.set(dut.instruction.as_value(), instruction_bits(given))
             ctx.set(dut.start, 1)
-            await ctx.tick()
+            await tick()
             assert not ctx.get(dut.valid)
             ctx.set(dut.start, 0)
-            await ctx.tick()
+            await tick()
             for cycle in array_cycles(expected, lanes):
                 where = f"after {checked} cycles, {cycle}"
                 assert ctx.get(dut.valid), where
                 assert not ctx.get(dut.stalled), where
                 got = tuple(ctx.get(signal) for signal in (dut.first, dut.last, dut.level, dut.weight_address))
                 assert got == (cycle.first, cycle.last, cycle.level, cycle.weight_word), where
-                await ctx.tick()
+                await tick()
                 assert ctx.get(dut.mask) == sum(1 << lane for lane in range(lanes) if cycle.mask[lane]), where
-                assert ctx.get(dut.address) == cycle.address & address_mask, where
+                assert ctx.get(dut.address) == cycle.addresses[0] & address_mask, where
                 checked += 1
-                if cycle.last and cycle.level < 6:
+                if cycle.last and cycle.level < Level.END:
                     for _ in range(expected.idle):
                         assert ctx.get(dut.stalled), where
                         assert not ctx.get(dut.valid), where
-                        await ctx.tick()
+                        await tick()
             assert not ctx.get(dut.valid)
             assert not ctx.get(dut.stalled)
 
@@ -144,7 +152,7 @@ def test_three_by_three_convolution_with_padding():
         row_bytes=15,
     )
     cycles = list(array_cycles(layer, 8))
-    assert [cycle.address for cycle in cycles[:6]] == [82, 90, 97, 105, 112, 120]
+    assert [cycle.addresses[0] for cycle in cycles[:6]] == [82, 90, 97, 105, 112, 120]
     assert [sum(cycle.mask) for cycle in cycles[:6]] == [0, 0, 5, 1, 5, 1]
     assert [sum(cycle.mask) for cycle in cycles[12:18]] == [0, 0, 6, 0, 6, 0]
     check(config, [(layer, layer)])

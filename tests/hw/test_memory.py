@@ -14,13 +14,14 @@ def activation_config(lanes, requantizers, rows):
     )
 
 
-def replay(config, accesses, memory=ActivationMemory):
+def replay(config, accesses, memory=ActivationMemory, split=None, jump=0):
     """Put ``accesses`` (read address, write address, bytes written), one a cycle, through a memory full of zeros.
 
     A bytearray is the model. Every byte that its promise covers is checked: within the memory, and not written in the
-    cycle of the read or in the one before.
+    cycle of the read or in the one before. Lanes from ``split`` on read ``jump`` rows further on.
     """
     dut = memory(config)
+    split = config.lanes if split is None else split
     size = config.activation_bytes
     model = bytearray(size)
     written_at = np.full(size, -9)
@@ -29,6 +30,8 @@ def replay(config, accesses, memory=ActivationMemory):
 
     async def bench(ctx):
         nonlocal checked
+        ctx.set(dut.read_split, split)
+        ctx.set(dut.read_jump, jump)
         for cycle in range(len(accesses) + dut.READ_LATENCY):
             if cycle in pending:
                 got = unpacked(ctx.get(dut.read_data.as_value()), 8, config.lanes)
@@ -41,9 +44,11 @@ def replay(config, accesses, memory=ActivationMemory):
                 ctx.set(dut.write_address, write)
                 ctx.set(dut.write_data.as_value(), packed(data, 8) | 0xA5 << 8 * len(data))
                 ctx.set(dut.write_count, len(data))
-                covered = range(read, min(read + config.lanes, size))
+                places = [read + lane + config.lanes * jump * (lane >= split) for lane in range(config.lanes)]
                 pending[cycle + dut.READ_LATENCY] = {
-                    address - read: model[address] for address in covered if written_at[address] < cycle - 1
+                    lane: model[address]
+                    for lane, address in enumerate(places)
+                    if address < size and written_at[address] < cycle - 1
                 }
                 model[write : write + len(data)] = bytes(data)
                 written_at[write : write + len(data)] = cycle
@@ -90,12 +95,21 @@ def test_activations_at_any_address(lanes, requantizers, rows):
     assert replay(config, accesses) > 300 * lanes
 
 
+@pytest.mark.parametrize(("lanes", "rows"), [(1, 11), (2, 16), (4, 13), (8, 16)])
+def test_activations_from_two_rows(lanes, rows):
+    config = activation_config(lanes, 1, rows)
+    rng = np.random.default_rng(lanes)
+    for split in {0, 1, lanes // 2, lanes - 1, lanes}:
+        assert replay(config, at_random(config, rng, 150), split=split, jump=int(rng.integers(rows // 2))) > 40 * lanes
+
+
 def test_activations_beside_a_negative_address():
     # Padding on the left reads from before the feature map; the lanes beyond it must be right all the same.
     config = activation_config(4, 4, 6)
     dut = ActivationMemory(config)
 
     async def bench(ctx):
+        ctx.set(dut.read_split, 4)
         ctx.set(dut.write_data.as_value(), 0x44332211)
         ctx.set(dut.write_count, 4)
         await ctx.tick()
@@ -118,6 +132,7 @@ class Forgetful(ActivationMemory):
         room = self._config.lanes - self.write_address % self._config.lanes
         m.d.comb += [
             whole.read_address.eq(self.read_address),
+            whole.read_split.eq(self.read_split),
             self.read_data.eq(whole.read_data),
             whole.write_address.eq(self.write_address),
             whole.write_data.eq(self.write_data),

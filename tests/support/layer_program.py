@@ -21,11 +21,12 @@ class ArrayCycle:
     group: int
     row: int
     column: int
+    #: Whether it begins a sum, and whether that sum, when the cycle is through, is an output.
     first: bool
     last: bool
     level: Level
-    #: Byte address of lane 0, not yet reduced to the memory's size.
-    address: int
+    #: Byte address of each lane's activation, not yet reduced to the memory's size.
+    addresses: tuple[int, ...]
     #: Which lanes hold activations.
     mask: tuple[bool, ...]
     weight_word: int
@@ -34,27 +35,34 @@ class ArrayCycle:
 def array_cycles(i: Instruction, lanes: int) -> Iterator[ArrayCycle]:
     """Yield the array cycles of an instruction, in order."""
     chunks = -(-i.run // lanes)
-    counts = (i.groups, i.rows, i.columns, i.taps_y, i.taps_x, chunks)
+    counts = (i.groups, i.rows, i.columns, i.pool_rows, i.pool_columns, i.taps_y, i.taps_x, chunks)
     for indices in product(*map(range, counts)):
-        group, row, column, tap_y, tap_x, chunk = indices
+        group, row, column, pool_y, pool_x, tap_y, tap_x, chunk = indices
         # The innermost loop that is not at its end moves on.
-        moving = [level for level in range(6) if indices[5 - level] < counts[5 - level] - 1]
-        level = Level(min(moving, default=Level.END))
-        y = i.y_first + row * i.y_row_step + tap_y * i.y_tap_step
-        x = i.x_first + group * i.x_group_step + column * i.x_column_step + tap_x * i.x_tap_step + chunk * lanes
+        moving = [level for level in Level if level < Level.END and indices[7 - level] < counts[7 - level] - 1]
+        level = min(moving, default=Level.END)
+        down, along = (column, row) if i.swap_axes else (row, column)
+        y = i.y_first + down * i.y_row_step + pool_y * i.y_pool_step + tap_y * i.y_tap_step
+        base = i.input_base + down * i.input_row_step + pool_y * i.input_pool_step + tap_y * i.input_tap_step
+        x = i.x_first + group * i.x_group_step + along * i.x_column_step + pool_x * i.x_pool_step
+        x += tap_x * i.x_tap_step + chunk * lanes
+        places = []
+        for lane in range(lanes):
+            # With paired rows, lanes from the run on hold the next kernel row's run.
+            second, byte = divmod(lane, i.run) if i.paired_rows else (0, lane)
+            in_run = byte + chunk * lanes < i.run and second < 2
+            hit = in_run and 0 <= y + second < i.input_rows and 0 <= x + byte < i.row_bytes
+            places.append((base + x + lane + (i.pair_step if second else 0), hit))
         taps_before = 0 if i.weights_per_tap else (group * i.taps_y + tap_y) * i.taps_x + tap_x
         yield ArrayCycle(
             group=group,
             row=row,
             column=column,
             first=tap_y == tap_x == chunk == 0,
-            last=level >= Level.COLUMN,
+            last=level >= Level.POOL_X and column >= i.warmup and (column - i.warmup) % i.emit_every == 0,
             level=level,
-            address=i.input_base + row * i.input_row_step + tap_y * i.input_tap_step + x,
-            mask=tuple(
-                0 <= y < i.input_rows and 0 <= x + lane < i.row_bytes and chunk * lanes + lane < i.run
-                for lane in range(lanes)
-            ),
+            addresses=tuple(address for address, _ in places),
+            mask=tuple(hit for _, hit in places),
             weight_word=i.weight_base + taps_before * chunks + chunk,
         )
 
@@ -69,24 +77,47 @@ def output_sums(
     pad = signed_number(i.pad_value, 8 + i.input_unsigned)
     dots: list[npt.NDArray[np.int64]] = []
     activation_sum = 0
+    history = WindowHistory(config, pad)
     for cycle in array_cycles(i, config.lanes):
-        bytes_read = [
-            memory[(cycle.address + lane) % (1 << 20)] if hit else None for lane, hit in enumerate(cycle.mask)
-        ]
+        if cycle.first:
+            dots, activation_sum = [], 0
+        places = zip(cycle.addresses, cycle.mask, strict=True)
+        bytes_read = [memory[address % (1 << 20)] if hit else None for address, hit in places]
         x = np.array([pad if byte is None else signed_number(byte, 8 + i.input_unsigned) for byte in bytes_read])
+        activation_sum += int(x.sum())
         w = weights[cycle.weight_word].astype(np.int64)
         if not i.weights_unsigned:
             w = (w ^ 0x80) - 0x80
-        activation_sum += int(x.sum())
+        # What each column multiplies by its weights: the lanes' activations, or a channel's latest ones.
+        taps = np.tile(x, (config.columns, 1))
+        if i.window:
+            taps[: config.channels, : config.window_taps] = history.taps(cycle, x)
         if config.pe is PEKind.MAC:
-            x, w = x - i.input_zero_point, w - i.weight_zero_point
-        dots.append(w @ x)
+            taps, w = taps - i.input_zero_point, w - i.weight_zero_point
+        dots.append((taps * w).sum(axis=1))
         if cycle.last:
             sums = _accumulated(i, np.array(dots))
             if config.pe is PEKind.FOLD:
                 sums = sums - i.weight_zero_point * activation_sum
             yield cycle, sums
-            dots, activation_sum = [], 0
+
+
+class WindowHistory:
+    """The words of a row's earlier positions along the column loop."""
+
+    def __init__(self, config: AcceleratorConfig, pad: int) -> None:
+        self._count, self._channels, self._pad = config.window_taps, config.channels, pad
+        self._words: dict[tuple[int, ...], npt.NDArray[np.int64]] = {}
+        self._number = 0
+
+    def taps(self, cycle: ArrayCycle, x: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return ``(channels, window_taps)`` for a cycle's activations, the oldest tap first."""
+        self._number = 0 if cycle.first else self._number + 1
+        row = cycle.group, cycle.row
+        self._words[*row, cycle.column, self._number] = x[: self._channels]
+        missing = np.full(self._channels, self._pad)
+        columns = range(cycle.column - self._count + 1, cycle.column + 1)
+        return np.stack([self._words.get((*row, column, self._number), missing) for column in columns], axis=1)
 
 
 def execute(
@@ -99,15 +130,21 @@ def execute(
     """Execute an instruction on an activation memory; ``parameters`` are bias, multiplier and shift of each channel."""
     rounding = {Round.DOUBLE: Rounding.DOUBLE, Round.SINGLE: Rounding.SINGLE}[i.rounding]
     group_channels = i.beats * config.requantizers
+    window: list[list[int]] = []
     for at, sums in output_sums(i, config, memory, weights):
-        start = i.output_base + at.row * i.output_row_step + at.column * i.output_column_step
-        start += at.group * i.output_group_step
+        results = []
         for column in range(min(group_channels, i.output_channels - at.group * group_channels)):
             place = column % config.requantizers if i.parameters_shared else at.group * group_channels + column
             bias, multiplier, shift = parameters[i.parameter_base * config.requantizers + place]
             accumulator, clamp = wrap_int32(sums[column] + bias), (i.clamp_low, i.clamp_high)
-            result = requantize(accumulator, multiplier, shift, i.output_zero_point, clamp, rounding)
-            memory[start + column] = int(result) & 0xFF
+            results.append(int(requantize(accumulator, multiplier, shift, i.output_zero_point, clamp, rounding)))
+        window.append(results)
+        if at.level >= Level.COLUMN:
+            start = i.output_base + at.group * i.output_group_step + at.row * i.output_row_step
+            start += (at.column - i.warmup) // i.emit_every * i.output_column_step
+            for column, outputs in enumerate(zip(*window, strict=True)):
+                memory[start + column] = max(outputs) & 0xFF
+            window = []
 
 
 def _accumulated(i: Instruction, dots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -134,11 +171,12 @@ def random_loops(rng: np.random.Generator, lanes: int, address_bits: int = 20) -
         # Mostly such as real layers have, sometimes anything.
         return below(1 << bits) if rng.random() < 0.1 else below(3 * lanes)
 
-    counts = {name: 1 + below(3) for name in ("groups", "rows", "columns", "taps_y", "taps_x")}
-    return counts | {
+    fields = {name: 1 + below(3) for name in ("groups", "rows", "columns", "taps_y", "taps_x")}
+    fields |= {
         "run": 1 + below(2 * lanes + 2),
         "idle": below(4),
         "weights_per_tap": below(2),
+        "swap_axes": below(2),
         "input_base": below(1 << address_bits) - (1 << address_bits - 1),
         "input_row_step": step(19) * int(rng.choice([-1, 1])),
         "input_tap_step": step(19) * int(rng.choice([-1, 1])),
@@ -153,3 +191,19 @@ def random_loops(rng: np.random.Generator, lanes: int, address_bits: int = 20) -
         "row_bytes": step(20),
         "weight_base": below(50),
     }
+    kind = rng.choice(["plain", "pooled", "skipping", "paired"])
+    if kind == "pooled":
+        fields |= {
+            "pool_rows": 1 + below(3),
+            "pool_columns": 1 + below(2),
+            "input_pool_step": step(19) * int(rng.choice([-1, 1])),
+            "y_pool_step": below(3),
+            "x_pool_step": step(17),
+        }
+    if kind == "skipping":
+        # The last position of a row brings an output.
+        warmup, emit_every = below(4), 1 + below(3)
+        fields |= {"warmup": warmup, "emit_every": emit_every, "columns": warmup + emit_every * below(4) + 1}
+    if kind == "paired":
+        fields |= {"paired_rows": 1, "run": 1 + below(lanes), "pair_step": below(20) * lanes}
+    return fields
