@@ -17,7 +17,7 @@ from amaranth.lib.wiring import In
 
 from zeropoint_hw.add_scaler import AddScaler
 from zeropoint_hw.array import Array
-from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
+from zeropoint_hw.config import AcceleratorConfig, WeightSource
 from zeropoint_hw.counters import Counters
 from zeropoint_hw.drain import Drain
 from zeropoint_hw.host import HostBusSignature
@@ -56,13 +56,6 @@ class Rom:
     program: Sequence[int]
     parameters: Sequence[tuple[int, int, int]]
     weights: Sequence[int]
-
-
-def configuration_word(config: AcceleratorConfig) -> int:
-    """Return what ``Register.CONFIGURATION`` reads."""
-    sizes = (config.lanes, config.columns, config.requantizers)
-    word = sum((size.bit_length() - 1) << 4 * index for index, size in enumerate(sizes))
-    return word | list(PEKind).index(config.pe) << 12
 
 
 class Accelerator(wiring.Component):
@@ -241,7 +234,7 @@ class Accelerator(wiring.Component):
         control = Signal(32)
         registers = {
             Register.IDENTIFICATION: IDENTIFICATION,
-            Register.CONFIGURATION: configuration_word(config),
+            Register.CONFIGURATION: config.configuration_word,
             Register.STATUS: sequencer.busy,
             Register.CYCLES: counters.cycles,
             Register.BUSY: counters.busy_cycles,

@@ -52,7 +52,7 @@ class Array(wiring.Component):
     mask : In(lanes)
         Which lanes hold activations; the others stand for ``pad_value``.
     weights : In(8 · lanes · columns)
-        The byte of lane ``l`` and column ``c`` is byte ``c · lanes + l``; ``WEIGHT_DELAY`` cycles after the activations.
+        The byte of lane ``l`` and column ``c`` is byte ``c · lanes + l``; ``WEIGHT_DELAY`` cycles after activations.
     done : Out(1)
         An output is complete.
     done_level : Out(3)

@@ -153,6 +153,13 @@ class AcceleratorConfig:
         """Bytes of activation memory that one host access carries."""
         return min(4, self.requantizers)
 
+    @property
+    def configuration_word(self) -> int:
+        """What the accelerator tells of itself: log2 of lanes, columns, requantizers, 4 bits each; then the PE kind."""
+        sizes = (self.lanes, self.columns, self.requantizers)
+        word = sum((size.bit_length() - 1) << 4 * index for index, size in enumerate(sizes))
+        return word | list(PEKind).index(self.pe) << 12
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""
         return {key: str(value) if isinstance(value, StrEnum) else value for key, value in asdict(self).items()}

