@@ -13,8 +13,9 @@ from pathlib import Path
 
 # Imported for the handlers that they register.
 from zeropoint.errors import ZeropointError
+from zeropoint.files import read_bytes
 from zeropoint.importers import onnx_float_layers, onnx_float_shapes  # noqa: F401
-from zeropoint.importers.onnx_float_file import Graph, read_graph
+from zeropoint.importers.onnx_float_file import MAX_FILE_BYTES, Graph, read_graph
 from zeropoint.importers.onnx_float_fusion import fuse, rename_output
 from zeropoint.importers.onnx_float_translate import Translator
 from zeropoint.importers.onnx_float_view import AS_IN_FILE, CHANNELS_FIRST, LayoutError
@@ -54,10 +55,15 @@ def read(path: Path) -> FloatModel:
         the file, the node or tensor, and what to do.
     """
     path = Path(path)
+    data = read_bytes(path, MAX_FILE_BYTES)
     try:
-        return _translate(read_graph(path), path.stem)
+        return _translate(read_graph(data, path.parent), path.stem)
     except ZeropointError as error:
-        raise ZeropointError(f"'{path}': {error}") from None
+        # Names that are not checked yet may hold anything.
+        text = "".join(
+            character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(error)
+        )
+        raise ZeropointError(f"'{path}': {text}") from None
 
 
 def _translate(graph: Graph, name: str) -> FloatModel:

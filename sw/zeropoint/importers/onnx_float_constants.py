@@ -69,7 +69,7 @@ def evaluate(node: Node, inputs: Sequence[Array | None], opset: int, budget: int
     model = _model(node, feeds, outputs, opset)
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except Exception as error:
+    except Exception as error:  # of various types, by version
         raise ZeropointError(f"cannot be evaluated: {one_line(error)}") from None
     total = sum(_bytes(value) for value in inferred.graph.output)
     if total > budget:
@@ -79,7 +79,7 @@ def evaluate(node: Node, inputs: Sequence[Array | None], opset: int, budget: int
     try:
         with np.errstate(all="ignore"):
             results = ReferenceEvaluator(model).run(None, feeds)
-    except Exception as error:
+    except Exception as error:  # whatever NumPy raises for inputs that do not fit
         raise ZeropointError(f"cannot be evaluated: {one_line(error)}") from None
     return [np.asarray(result) for result in results]
 

@@ -15,7 +15,6 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, TensorProto
 
 from zeropoint.errors import ZeropointError, quoted_list
-from zeropoint.files import read_bytes
 from zeropoint.model import Shape
 from zeropoint.model.graph import MAX_ELEMENTS, MAX_OPERATORS
 
@@ -28,6 +27,7 @@ MAX_CONSTANT_BYTES = 256 << 20
 #: Constants and nodes that fuse into one operator, and such that only compute shapes, outnumber our operators.
 MAX_NODES = 16 * MAX_OPERATORS
 MAX_RANK = 8
+MAX_NAME = 1024
 MIN_OPSET = 7
 
 #: Element types that a constant may have.
@@ -80,6 +80,13 @@ class Node:
         name = f"'{self.name}'" if self.name else f"without a name, of output '{next(filter(None, self.outputs), '')}'"
         return f"node {name} ({self.operator})"
 
+    def flag(self, name: str, default: bool = False) -> bool:
+        """Return an attribute that is 0 or 1."""
+        value = self.attributes.get(name, int(default))
+        if value not in (0, 1):
+            raise ZeropointError(f"has {name} {value}; 0 or 1 is expected")
+        return bool(value)
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -113,25 +120,22 @@ class Graph:
     opset: int
 
 
-def read_graph(path: Path) -> Graph:
-    """Read and check a file.
+def read_graph(data: bytes, folder: Path) -> Graph:
+    """Parse and check what a file holds, with the external data in its folder.
 
     Raises
     ------
     ZeropointError
-        If the file cannot be read, is no ONNX model, is inconsistent, or has more than one input or output. The
-        message does not name the file unless it cannot be read.
+        If it is no ONNX model, is inconsistent, or has more than one input or output.
     """
     model = onnx.ModelProto()
-    data = read_bytes(path, MAX_FILE_BYTES)
     try:
         model.ParseFromString(data)
     except DecodeError:
         raise ZeropointError("not an ONNX model, or a truncated one; export or copy it again") from None
-    del data
     if not model.HasField("graph") or not model.graph.node:
         raise ZeropointError("not an ONNX model: it has no nodes")
-    return _graph(model, path.parent)
+    return _graph(model, folder)
 
 
 def _graph(model: Any, folder: Path) -> Graph:
@@ -155,8 +159,9 @@ def _graph(model: Any, folder: Path) -> Graph:
     live = _in_order(nodes, {info.name, *initializers}, output)
     used = {name for node in live for name in node.inputs} | {output}
     names = {info.name, output, *initializers, *(name for node in nodes for name in (*node.inputs, *node.outputs))}
-    if unprintable := [name for name in sorted(names) if not name.isprintable()]:
-        raise ZeropointError(f"has a tensor with an unprintable name, {unprintable[0]!a}; rename it")
+    for name in sorted({*names, *(node.name for node in nodes)}):
+        if not name.isprintable() or len(name) > MAX_NAME:
+            raise ZeropointError(f"has the name {name[:60]!a}, which is unprintable or too long; rename it")
     constants = {
         name: arrays.read(tensor, f"initializer '{name}'") for name, tensor in initializers.items() if name in used
     }
@@ -242,6 +247,8 @@ def _node(proto: Any, arrays: "_Arrays") -> Node:
     )
     for attribute in proto.attribute:
         name = _text(attribute, "name")
+        if name in attributes:
+            raise ZeropointError(f"{node.label}: has the attribute '{name}' twice")
         if attribute.type == AttributeProto.TENSOR:
             attributes[name] = array = arrays.read(attribute.t, f"{node.label}: attribute '{name}'")
             if attribute.t.data_location == TensorProto.EXTERNAL:
@@ -334,7 +341,10 @@ class _Arrays:
             )
         little = dtype.newbyteorder("<")
         if external:
-            array = np.fromfile(location, little, prod(shape), offset=offset).reshape(shape)
+            try:
+                array = np.fromfile(location, little, prod(shape), offset=offset).reshape(shape)
+            except (OSError, ValueError) as error:
+                raise ZeropointError(f"{what} has its data in a file that cannot be read: {error}") from None
         elif tensor.HasField("raw_data"):
             array = np.frombuffer(tensor.raw_data, little).reshape(shape)
         else:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.importers.names import Names
 from zeropoint.model import (
     Clamp,
     Conv2D,
@@ -140,16 +141,17 @@ def _sum(first: Padding, second: Padding) -> Padding:
 def lower_affine(model: FloatModel) -> FloatModel:
     """Make each Affine that is left a depthwise convolution with a 1 x 1 kernel."""
     tensors = dict(model.tensors)
+    names = Names((*tensors, *(operator.name for operator in model.operators)))
     operators: list[Operator] = []
     for operator in model.operators:
         if isinstance(operator, Affine):
-            operators += _depthwise(operator, tensors)
+            operators += _depthwise(operator, tensors, names)
         else:
             operators.append(operator)
     return _rebuilt(model, operators, tensors)
 
 
-def _depthwise(affine: Affine, tensors: dict[str, Tensor]) -> list[Operator]:
+def _depthwise(affine: Affine, tensors: dict[str, Tensor], names: Names) -> list[Operator]:
     """Return the convolution, and what makes a feature map of a vector before it and a vector after it."""
     scale, shift = tensors[affine.scale], tensors[affine.shift]
     assert scale.data is not None
@@ -166,7 +168,7 @@ def _depthwise(affine: Affine, tensors: dict[str, Tensor]) -> list[Operator]:
     shape = tensors[affine.input].shape
     if len(shape) == 3:
         return [convolution]
-    before, after = (_fresh(f"{affine.output}.{what}", tensors) for what in ("map", "scaled"))
+    before, after = (names.unique(f"{affine.output}.{what}") for what in ("map", "scaled"))
     for name in (before, after):
         tensors[name] = Tensor(name, (1, 1, *shape), "float32")
     return [
@@ -174,12 +176,6 @@ def _depthwise(affine: Affine, tensors: dict[str, Tensor]) -> list[Operator]:
         replace(convolution, input=before, output=after),
         Reshape(name=after, input=after, output=affine.output, shape=shape),
     ]
-
-
-def _fresh(name: str, taken: Mapping[str, object]) -> str:
-    while name in taken:
-        name += "_"
-    return name
 
 
 def rename_output(model: FloatModel, name: str) -> FloatModel:

@@ -79,7 +79,7 @@ def _conv(t: Translator, node: Node) -> View:
 @handles("Gemm")
 def _gemm(t: Translator, node: Node) -> View:
     view = t.view(node, 0, batch_first=False)
-    if node.attributes.get("transA", 0) and len(view.axes) == 1:
+    if node.flag("transA") and len(view.axes) == 1:
         view = view.with_axes(reversed(view.all_axes))
     weights = t.floats(node, 1)
     if len(view.axes) != 1 or view.batch or weights.ndim != 2:
@@ -87,7 +87,7 @@ def _gemm(t: Translator, node: Node) -> View:
             f"takes (N, features) and a constant matrix, not {view.described} and {weights.shape}; "
             f"the batch must be the first dimension"
         )
-    if node.attributes.get("transB", 0):
+    if node.flag("transB"):
         weights = weights.T
     bias = None
     if t.has(node, 2):
@@ -134,7 +134,9 @@ def _matmul(t: Translator, node: Node) -> View:
 @handles("BatchNormalization")
 def _batch_normalization(t: Translator, node: Node) -> View:
     view = t.view(node, 0)
-    if node.attributes.get("training_mode", 0) or not node.attributes.get("spatial", 1):
+    # Before version 14, it is the further outputs that tell training.
+    training = node.flag("training_mode") or (t.graph.opset < 14 and any(node.outputs[1:]))
+    if training or not node.flag("spatial", default=True):
         raise ZeropointError("is supported with fixed statistics per channel; export the network in evaluation mode")
     if not view.axes:
         raise ZeropointError("takes an input with channels")
@@ -173,8 +175,8 @@ def _affine(t: Translator, node: Node, view: View, scale: Array, shift: Array) -
         Affine,
         node,
         input=tensor,
-        scale=t.add_constant(f"{base}.scale", scale),
-        shift=t.add_constant(f"{base}.shift", shift),
+        scale=t.add_constant(t.fresh(f"{base}.scale"), scale),
+        shift=t.add_constant(t.fresh(f"{base}.shift"), shift),
     )
     return replace(view, tensor=output)
 
@@ -243,6 +245,16 @@ def _clip(t: Translator, node: Node) -> View:
     return _clamp(t, node, Clamp(low, high))
 
 
+@handles("Min", "Max")
+def _extremum(t: Translator, node: Node) -> View:
+    """Clamp on one side, as some exporters write it."""
+    index = 0 if t.is_constant(node, 0) else 1
+    if len(node.inputs) != 2 or not t.is_constant(node, index):
+        raise ZeropointError("is supported with one constant only")
+    bound = _bound(t, node, index, 0.0)
+    return _clamp(t, node, Clamp(high=bound) if node.operator == "Min" else Clamp(low=bound), 1 - index)
+
+
 def _bound(t: Translator, node: Node, index: int, default: float) -> float:
     if not t.has(node, index):
         return default
@@ -252,8 +264,8 @@ def _bound(t: Translator, node: Node, index: int, default: float) -> float:
     return float(bound.reshape(()))
 
 
-def _clamp(t: Translator, node: Node, clamp: Clamp) -> View:
-    view = t.view(node, 0)
+def _clamp(t: Translator, node: Node, clamp: Clamp, index: int = 0) -> View:
+    view = t.view(node, index)
     if clamp == Clamp():
         return view
     return replace(view, tensor=t.emit(Requantize, node, input=view.tensor, clamp=clamp))
@@ -277,7 +289,7 @@ def _average_pool(t: Translator, node: Node) -> View:
     if window.is_nothing:
         return view
     padding = window.full_padding
-    if node.attributes.get("count_include_pad", 0) and window.padding != Padding():
+    if node.flag("count_include_pad") and window.padding != Padding():
         # What ceil_mode adds is not counted, even then.
         image = t.emit_before(Pad, f"{node.name or node.outputs[0]}.pad", input=image, padding=window.padding)
         padding = window.overhang
@@ -303,7 +315,7 @@ def _reduce_mean(t: Translator, node: Node) -> View:
     axes = node.attributes.get("axes")
     if t.graph.opset >= 18:
         axes = t.integers(node, 1) if t.has(node, 1) else None
-    if not axes and node.attributes.get("noop_with_empty_axes", 0):
+    if not axes and node.flag("noop_with_empty_axes"):
         return view
     rank = len(view.axes) + 1
     reduced = {axis % rank for axis in axes} if axes else set(range(rank))
@@ -311,7 +323,7 @@ def _reduce_mean(t: Translator, node: Node) -> View:
         raise ZeropointError(f"has axes {tuple(axes)}, but its input has {rank} dimensions")
     if 0 in reduced:
         raise ZeropointError("takes the mean over the batch; only the mean over height and width is supported")
-    return _mean(t, node, view, [axis - 1 for axis in sorted(reduced)], bool(node.attributes.get("keepdims", 1)))
+    return _mean(t, node, view, [axis - 1 for axis in sorted(reduced)], node.flag("keepdims", default=True))
 
 
 def _mean(t: Translator, node: Node, view: View, axes: Sequence[int], keep: bool) -> View:

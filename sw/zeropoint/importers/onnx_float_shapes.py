@@ -24,7 +24,7 @@ def _reshape(t: Translator, node: Node) -> View:
     view = t.view(node, 0)
     target = list(t.integers(node, 1))
     old = (t.graph.batch, *view.sizes)
-    if not node.attributes.get("allowzero", 0):
+    if not node.flag("allowzero"):
         target = [old[axis] if size == 0 and axis < len(old) else size for axis, size in enumerate(target)]
     known = prod(size for size in target if size != -1)
     if target.count(-1) == 1 and known > 0:

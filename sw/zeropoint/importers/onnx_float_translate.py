@@ -5,7 +5,7 @@ tensors. The functions that translate one operator each are in ``onnx_float_laye
 ``onnx_float_shapes`` (those that say how the same values are to be read).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from zeropoint.errors import ZeropointError, quoted_list
+from zeropoint.importers.names import Names
 from zeropoint.importers.onnx_float_constants import FOLDABLE, constant, evaluate, one_line
 from zeropoint.importers.onnx_float_file import MAX_CONSTANT_BYTES, Graph, Node
 from zeropoint.importers.onnx_float_view import Groups, LayoutError, View, orders
@@ -64,8 +65,8 @@ class Translator:
         self._operators: list[Operator] = []
         self._tensors = {graph.input: Tensor(graph.input, shape, "float32")}
         self._values: dict[str, Value] = {**graph.constants, graph.input: View.of(graph.input, shape, order[rank])}
-        self._tensor_names = _Names(graph.names)
-        self._operator_names = _Names()
+        self._tensor_names = Names(graph.names)
+        self._operator_names = Names()
         self._reshaped: dict[tuple[str, Shape], str] = {}
         self._budget = MAX_CONSTANT_BYTES
 
@@ -92,17 +93,15 @@ class Translator:
         for name, value in zip(node.inputs, inputs, strict=True):
             if name and value is None:
                 raise ZeropointError(f"reads '{name}', an output of another node that is not supported")
+        arrays = [value for value in inputs if not isinstance(value, View)]
         if node.operator == "Constant":
-            results: list[Value] = [constant(node)]
-        elif not any(isinstance(value, View) for value in inputs):
-            arrays = [value for value in inputs if not isinstance(value, View)]
+            self._values[node.outputs[0]] = constant(node)
+        elif len(arrays) < len(inputs):
+            self._values[node.outputs[0]] = HANDLERS[node.operator](self, node)
+        else:
             outputs = evaluate(node, arrays, self.graph.opset, self._budget)
             self._budget -= sum(array.nbytes for array in outputs)
             self._values.update(zip(filter(None, node.outputs), outputs, strict=True))
-            return
-        else:
-            results = [HANDLERS[node.operator](self, node)]
-        self._values[node.outputs[0]] = results[0]
 
     def _check(self, node: Node) -> None:
         """Check the node against ONNX's definition of its operator, and that it is one of those supported."""
@@ -112,9 +111,13 @@ class Translator:
         if node.operator != "Constant" and node.operator not in (HANDLERS if computed else FOLDABLE):
             if node.operator in HANDLERS:
                 raise ZeropointError("is not supported on constants alone; fold it before with onnx-simplifier")
-            inline = " (if it is a function of the model, inline it with onnx.inliner)" if "::" in node.operator else ""
+            hint = "export the network without it"
+            if "::" in node.operator:
+                hint += "; if it is a function of the model, inline it with onnx.inliner"
+            if "Quantize" in node.operator or node.operator.startswith("QLinear"):
+                hint = "export the network before it is quantized"
             supported = quoted_list(sorted({*HANDLERS, "Constant"}), len(HANDLERS) + 1)
-            raise ZeropointError(f"is not supported{inline}; supported operators are {supported}")
+            raise ZeropointError(f"is not supported; {hint}; supported operators are {supported}")
         context = type(onnx.checker.DEFAULT_CONTEXT)()
         context.ir_version = onnx.checker.DEFAULT_CONTEXT.ir_version
         context.opset_imports = {"": self.graph.opset}
@@ -170,8 +173,11 @@ class Translator:
         return self._tensor_names.unique(name)
 
     def add_constant(self, name: str, data: Array) -> str:
-        """Add a constant tensor of float32 and return its name: that of the file, unless it has been used before."""
-        name = name if name in self.graph.names and name not in self._tensors else self.fresh(name)
+        """Add a constant tensor of float32 and return its name.
+
+        That is ``name``, which must be that of a constant in the file or a fresh one, unless it has been used before.
+        """
+        name = self.fresh(name) if name in self._tensors else name
         with np.errstate(over="ignore"):  # Values beyond float32 become infinite, which the model refuses.
             array = np.asarray(data, dtype=np.float32)
         self._tensors[name] = Tensor(name, array.shape, "float32", data=array)
@@ -233,7 +239,7 @@ class Translator:
         rank = len(view.axes)
         if view.batch or rank > 3:
             raise ZeropointError(
-                f"output '{graph.output}' must have the batch first and 4 dimensions at most, not {rank + 1}"
+                f"output '{graph.output}' must have the batch first and 4 dimensions at most, but is {view.described}"
             )
         groups = next((groups for groups in orders(rank) if view.lies_as(groups)), orders(rank)[0])
         try:
@@ -250,21 +256,3 @@ class Translator:
             if permutation != sorted(permutation):
                 metadata[f"{what}_permutation"] = ",".join(map(str, permutation))
         return FloatModel(name, self._tensors, tuple(self._operators), graph.input, output, metadata)
-
-
-class _Names:
-    """Names that are given once."""
-
-    def __init__(self, taken: Iterable[str] = ()) -> None:
-        self._taken = set(taken)
-        self._next: dict[str, int] = {}
-
-    def unique(self, name: str) -> str:
-        """Return ``name`` or, if it has been given, the first of ``name_1``, ``name_2`` … that has not."""
-        found = name
-        while found in self._taken:
-            # Remembered, as otherwise many equal names take quadratic time.
-            self._next[name] = self._next.get(name, 0) + 1
-            found = f"{name}_{self._next[name]}"
-        self._taken.add(found)
-        return found

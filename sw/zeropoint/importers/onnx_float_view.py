@@ -156,8 +156,8 @@ class View:
                 part = min(size, rest)
                 if size % part or rest % part:
                     raise LayoutError(
-                        f"cannot read {self.described} as dimensions {sizes} beside the batch, "
-                        f"since its channels vary fastest in memory, not slowest; export the network without that"
+                        f"cannot read {self.described} as dimensions {sizes} beside the batch without moving elements, "
+                        f"which lie in memory with the channels last; export the network without it"
                     )
                 axes[-1].append((current, len(parts[current])))
                 parts[current].append(part)

@@ -79,7 +79,7 @@ def window_of(node: Node, image: Sequence[int], kernel: Sequence[int] | None = N
         before.append(begin)
         after.append(end)
         # SAME and VALID give the same number of windows with either rounding.
-        ceil = mode == "NOTSET" and node.attributes.get("ceil_mode", 0)
+        ceil = node.flag("ceil_mode") and mode == "NOTSET"
         beyond.append(_overhang(length + begin, end, reach, stride[axis]) if ceil else 0)
     flat = (0,) * (2 - rank)
     (top, left), (bottom, right), (low, far) = (flat + tuple(ends) for ends in (before, after, beyond))

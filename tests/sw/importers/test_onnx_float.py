@@ -11,6 +11,7 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from support.onnx_models import check, kinds, make, node, read, save
 
+from zeropoint.errors import ZeropointError
 from zeropoint.model import (
     AveragePool2D,
     Clamp,
@@ -142,6 +143,14 @@ def batch_norm(channels: int, prefix: str = "") -> dict[str, npt.NDArray[np.floa
     return dict(zip(names, (rand(channels), rand(channels), rand(channels), positive(channels)), strict=True))
 
 
+def test_batch_normalization_in_training(tmp_path: Path) -> None:
+    inputs = "x gamma beta mean var"
+    for opset, outputs, options in ((9, "y m v sm sv", {}), (15, "y", {"training_mode": 1}), (7, "y", {"spatial": 0})):
+        bad = node("BatchNormalization", inputs, outputs, **options)
+        with pytest.raises(ZeropointError, match="fixed statistics per channel; export the network in evaluation mode"):
+            read(make([bad], (1, 4, 3, 3), batch_norm(4), opset=opset), tmp_path)
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("group", [1, 4])
 def test_batch_normalization_folds_into_conv(tmp_path: Path, bias: bool, group: int) -> None:
@@ -250,6 +259,22 @@ def test_clip(tmp_path: Path, low: float | None, high: float | None, expected: C
         constants = bounds
     nodes = [node("Conv", "x w", "c"), clip]
     model = run(tmp_path, nodes, ("N", 3, 5, 6), {"w": 3 * rand(4, 3, 3, 3), **constants}, opset=opset)
+    (operator,) = model.operators
+    assert isinstance(operator, Conv2D)
+    assert operator.clamp == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([node("Max", "c zero", "m"), node("Min", "six m")], Clamp(0, 6)),
+        ([node("Max", "zero c")], RELU),
+        ([node("Min", "c six")], Clamp(-inf, 6)),
+    ],
+)
+def test_maximum_and_minimum_with_a_constant(tmp_path: Path, nodes: list[NodeProto], expected: Clamp) -> None:
+    constants = {"w": 3 * rand(4, 3, 3, 3), "zero": np.float32(0), "six": np.float32(6)}
+    model = run(tmp_path, [node("Conv", "x w", "c"), *nodes], ("N", 3, 5, 6), constants)
     (operator,) = model.operators
     assert isinstance(operator, Conv2D)
     assert operator.clamp == expected
@@ -449,7 +474,7 @@ def test_reshape_to_a_vector_and_back_to_a_map(tmp_path: Path) -> None:
     # As 12 channels of 1 x 5: their elements would have to move.
     constants["map"] = ints(-1, 12, 1, 5)
     constants["w"] = rand(2, 12, 1, 1)
-    with pytest.raises(Exception, match=r"node 'Conv_y' \(Conv\): .* needs data to be moved"):
+    with pytest.raises(ZeropointError, match=r"node 'Conv_y' \(Conv\): .* needs data to be moved"):
         run(tmp_path, nodes, ("N", 3, 5, 6), constants)
 
 
@@ -458,7 +483,7 @@ def test_reshape_of_a_vector_to_a_map_of_one_channel(tmp_path: Path) -> None:
     model = run(tmp_path, nodes, ("N", 30), {"map": ints(-1, 1, 5, 6), "w": rand(2, 1, 3, 3)})
     assert kinds(model) == ["Reshape", "Conv2D"]
     assert model.tensor("x").shape == (30,)
-    with pytest.raises(Exception, match=r"node 'Conv_y' \(Conv\): .* needs data to be moved"):
+    with pytest.raises(ZeropointError, match=r"node 'Conv_y' \(Conv\): .* needs data to be moved"):
         run(tmp_path, nodes, ("N", 30), {"map": ints(-1, 2, 3, 5), "w": rand(2, 2, 3, 3)})
 
 
@@ -486,7 +511,7 @@ def test_squeeze_and_unsqueeze(tmp_path: Path, opset: int) -> None:
 def test_squeeze_of_all_ones(tmp_path: Path) -> None:
     nodes = [node("GlobalAveragePool", "x", "p"), node("Squeeze", "p", "s"), node("Gemm", "s w")]
     assert kinds(run(tmp_path, nodes, (2, 3, 4, 5), {"w": rand(3, 4)})) == ["Mean", "FullyConnected"]
-    with pytest.raises(Exception, match=r"'Squeeze_s' .*removes the batch dimension"):
+    with pytest.raises(ZeropointError, match=r"'Squeeze_s' .*removes the batch dimension"):
         read(make(nodes, (1, 3, 4, 5), {"w": rand(3, 4)}), tmp_path)
 
 
@@ -650,7 +675,7 @@ def test_outputs_in_other_orders(tmp_path: Path) -> None:
 
 def test_flattened_map_as_output_is_refused(tmp_path: Path) -> None:
     nodes = [node("MaxPool", "x", "p", kernel_shape=[2, 2]), node("Flatten", "p")]
-    with pytest.raises(Exception, match=r"output 'y': .* needs data to be moved; export the network without it"):
+    with pytest.raises(ZeropointError, match=r"output 'y': .* needs data to be moved; export the network without it"):
         read(make(nodes, (1, 3, 4, 4)), tmp_path)
 
 
@@ -670,6 +695,22 @@ def test_names_are_those_of_the_file_where_it_has_them(tmp_path: Path) -> None:
     assert [operator.constants for operator in model.operators] == [("w",), ("w_1",), ("w_2",)]
     again = read(make(nodes, ("N", 3, 9, 9), {"w": data}), tmp_path)
     assert list(again.tensors) == list(model.tensors)
+
+
+def test_names_made_up_here_take_none_of_the_file(tmp_path: Path) -> None:
+    """Names that this importer would make up for constants, reshapes and pads are there already, and come later."""
+    nodes = [
+        node("Mul", "x k", "a", name="scaled"),
+        node("Relu", "a", "scaled.scale", name="a.map"),
+        node("Add", "scaled.scale k", "scaled.shift", name="b"),
+        node("Relu", "scaled.shift", "a.map", name="a.scaled"),
+        node("Unsqueeze", "a.map two", "u"),
+        node("AveragePool", "u", "a.scaled", name="p", kernel_shape=[2, 1], pads=[1, 0, 1, 0], count_include_pad=1),
+        node("MaxPool", "a.scaled", "p.pad", name="p.pad", kernel_shape=[2, 1]),
+        node("Flatten", "p.pad", "y"),
+    ]
+    model = run(tmp_path, nodes, ("N", 3), {"k": rand(3), "two": ints(2, 3)}, opset=19)
+    assert len({operator.name for operator in model.operators}) == len(model.operators)
 
 
 def test_nodes_need_no_order_and_unused_ones_do_not_matter(tmp_path: Path) -> None:

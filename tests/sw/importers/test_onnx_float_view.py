@@ -29,6 +29,7 @@ def start(sizes: list[int], channels_first: bool) -> tuple[View, np.ndarray]:
 def test_a_view_is_what_numpy_makes_of_the_same_steps(data: st.DataObject, sizes: list[int], first: bool) -> None:
     view, array = start(sizes, first)
     np.testing.assert_array_equal(read(view), array)
+    memory = array
     for _ in range(data.draw(st.integers(1, 5))):
         if data.draw(st.booleans()):
             permutation = data.draw(st.permutations(range(array.ndim)))
@@ -40,8 +41,8 @@ def test_a_view_is_what_numpy_makes_of_the_same_steps(data: st.DataObject, sizes
                 shape.append(data.draw(st.sampled_from([n for n in range(1, rest + 1) if rest % n == 0])))
                 rest //= shape[-1]
             shape.append(rest)
-            # The array that NumPy keeps without a copy has the order of the memory that the view stands for.
-            fits = np.shares_memory(array, array.reshape(shape))
+            # As long as NumPy has needed no copy, its array is a view of the same memory.
+            fits = np.shares_memory(memory, array.reshape(shape))
             try:
                 view = view.reshaped(tuple(shape))
             except LayoutError:
@@ -100,7 +101,5 @@ def test_batch_moves_with_the_axes() -> None:
 
 
 def test_message_of_a_reshape_that_would_move_elements() -> None:
-    with pytest.raises(
-        LayoutError, match=r"^cannot read \(N, 3, 4, 5\) as dimensions \(4, 15\) beside the batch, since"
-    ):
+    with pytest.raises(LayoutError, match=r"^cannot read \(N, 3, 4, 5\) as dimensions \(4, 15\) beside the batch"):
         View.of("t", (4, 5, 3), CHANNELS_FIRST[3]).reshaped((4, 15))
