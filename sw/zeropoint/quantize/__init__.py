@@ -46,7 +46,7 @@ def quantize(
 
     Fused activations are those of the float model, and the range of a tensor is observed after them. The quantized
     model's metadata are the float model's, with ``scheme``, ``calibration`` (the method, the percentile too if it has
-    one) and ``calibration samples`` added.
+    one), ``calibration samples`` and ``bias correction`` (``yes`` or ``no``) added.
 
     Parameters
     ----------
@@ -83,5 +83,10 @@ def quantize(
     if bias_correction:
         inputs = mean_inputs(model, calibration, lambda done: progress(share + done * (1 - share)))
     how = f"{method.value} {percentile:g}" if method is CalibrationMethod.PERCENTILE else method.value
-    notes = {"scheme": scheme.value, "calibration": how, "calibration samples": str(len(np.asarray(calibration)))}
+    notes = {
+        "scheme": scheme.value,
+        "calibration": how,
+        "calibration samples": str(len(np.asarray(calibration))),
+        "bias correction": "yes" if bias_correction else "no",
+    }
     return convert(model, ranges, inputs, rules, {**model.metadata, **notes})

@@ -27,12 +27,19 @@ def test_the_same_data_give_the_same_bytes(scheme: Scheme, method: CalibrationMe
 
 def test_what_the_metadata_record() -> None:
     model = random_network(1)
-    notes = quantize(
-        model, X, scheme=Scheme.AFFINE_UINT8, method=CalibrationMethod.PERCENTILE, percentile=99.5
-    ).metadata
-    assert notes == {"scheme": "affine-uint8", "calibration": "percentile 99.5", "calibration samples": "20"}
-    notes = quantize(model, X, scheme=Scheme.AFFINE_INT8, method=CalibrationMethod.MINMAX).metadata
-    assert notes == {"scheme": "affine-int8", "calibration": "minmax", "calibration samples": "20"}
+    assert quantize(model, X, scheme=Scheme.AFFINE_INT8, method=CalibrationMethod.MINMAX).metadata == {
+        "scheme": "affine-int8",
+        "calibration": "minmax",
+        "calibration samples": "20",
+        "bias correction": "yes",
+    }
+    options = {"method": CalibrationMethod.PERCENTILE, "percentile": 99.5, "bias_correction": False}
+    assert quantize(model, X, scheme=Scheme.AFFINE_UINT8, **options).metadata == {
+        "scheme": "affine-uint8",
+        "calibration": "percentile 99.5",
+        "calibration samples": "20",
+        "bias correction": "no",
+    }
 
 
 def test_progress() -> None:
