@@ -4,18 +4,15 @@ import numpy as np
 import pytest
 from amaranth.hdl import ResetInserter, Signal
 from support.gateware import packed, refused
+from support.hand_made import Network, SlidingNetwork
 from support.host import Host
 from support.layer_program import array_cycles, execute, output_sums, random_loops
 
-from zeropoint.numerics import quantize_multiplier, requantize
+from zeropoint.numerics import quantize_multiplier
 from zeropoint_hw.accelerator import Accelerator, Rom
 from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
 from zeropoint_hw.isa import IDENTIFICATION, Accumulate, Command, Instruction, Register, Round
 from zeropoint_sim.bench import run_bench
-
-HALF = 1 << 30
-#: A scaling that changes nothing.
-IDENTITY = (0, HALF, 1)
 
 
 def accelerator_config(lanes, columns, requantizers=0, pe=PEKind.MAC, source=WeightSource.RAM, rows=150):
@@ -31,205 +28,6 @@ def accelerator_config(lanes, columns, requantizers=0, pe=PEKind.MAC, source=Wei
     )
 
 
-class Network:
-    """Four layers by hand, each reading what the one before wrote: convolution, max pooling, ADD, fully-connected.
-
-    ``expected`` computes them with NumPy and the golden model's arithmetic, with no loop nest and no addresses.
-    """
-
-    INPUT, CONV, POOL, OTHER, SUM, OUTPUT = 0, 64, 192, 256, 320, 384
-    SIZE = 400
-
-    def __init__(self, config, seed):
-        self.config = config
-        rng = self.rng = np.random.default_rng(seed)
-        self.zero_points = {"input": -11, "conv": 5, "other": -3, "sum": 9, "output": -20}
-        self.conv_weights = rng.integers(-127, 128, (6, 3, 3, 3))
-        self.dense_weights = rng.integers(0, 256, (10, 36))
-        self.dense_zero = 101
-        self.conv_parameters = self.channels(6, 0.004)
-        self.dense_parameters = self.channels(10, 0.002)
-        self.add = {"add_multiplier": 1717986918, "add_shift": 2}
-        self.sum_parameters = (0, 1518500250, -17)
-        self.words, self.parameters = [], []
-
-    def channels(self, count, scale):
-        """Return random parameters of channels whose scale lies about ``scale``."""
-        right = int(np.floor(-np.log2(scale)))
-        bias = self.rng.integers(-3000, 3000, count).tolist()
-        return list(zip(bias, self.rng.integers(HALF, 1 << 31, count).tolist(), [-right] * count, strict=True))
-
-    def tensors(self):
-        """Return a random input and the other operand of ADD."""
-        return self.rng.integers(-128, 128, (5, 4, 3)), self.rng.integers(-128, 128, (3, 2, 6))
-
-    def expected(self, source, other):
-        zero = self.zero_points
-        x = np.pad(source - zero["input"], ((1, 1), (1, 1), (0, 0)))
-        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(0, 1))
-        conv = self.scaled(np.einsum("yxcij,oijc->yxo", windows, self.conv_weights), self.conv_parameters, zero["conv"])
-        padded = np.pad(conv, ((0, 1), (0, 0), (0, 0)), constant_values=-128)
-        pool = padded.reshape(3, 2, 2, 2, 6).max(axis=(1, 3))
-        halved = pool - zero["conv"] << 19
-        product = (other - zero["other"] << 20) * self.add["add_multiplier"] + (1 << 30) >> 31
-        half_step = 1 << self.add["add_shift"] - 1
-        rest = product + half_step - (product < 0) >> self.add["add_shift"]
-        total = self.scaled(halved + rest, [self.sum_parameters] * 6, zero["sum"])
-        dense = (total.ravel() - zero["sum"]) @ (self.dense_weights - self.dense_zero).T
-        return self.scaled(dense, self.dense_parameters, zero["output"])
-
-    def scaled(self, sums, parameters, zero_point):
-        bias, multiplier, shift = np.array(parameters).T
-        return requantize(sums + bias, multiplier, shift, zero_point, (-128, 127))
-
-    def packed_weights(self, weights, fill):
-        """Append weights (output channel, tap, run) to the words as the array consumes them; return their address."""
-        lanes, columns = self.config.lanes, self.config.columns
-        address = len(self.words)
-        channels, taps, run = weights.shape
-        for group in range(0, channels, columns):
-            for tap in range(taps):
-                for chunk in range(0, run, lanes):
-                    word = np.full((columns, lanes), fill)
-                    part = weights[group : group + columns, tap, chunk : chunk + lanes]
-                    word[: part.shape[0], : part.shape[1]] = part
-                    self.words.append(word)
-        return address
-
-    def placed_parameters(self, parameters, weights=None, input_zero=0, fill=0):
-        """Append channels to the parameters; with ``fold``, the zero points' terms go into the bias."""
-        count = self.config.requantizers
-        address = len(self.parameters) // count
-        for channel, (bias, multiplier, shift) in enumerate(parameters):
-            if weights is not None and self.config.pe is PEKind.FOLD:
-                taps, run = weights.shape[1:]
-                places = taps * (-(-run // self.config.lanes) * self.config.lanes)
-                unused = places - taps * run
-                bias -= input_zero * (int(weights[channel].sum()) + unused * fill) - places * input_zero * fill
-            self.parameters.append((bias, multiplier, shift))
-        self.parameters += [(0, 0, 0)] * (-len(self.parameters) % count)
-        return address
-
-    def weighted(self, weights, parameters, input_zero, fill):
-        beats = -(-min(self.config.columns, len(weights)) // self.config.requantizers)
-        cycles = weights.shape[1] * -(-weights.shape[2] // self.config.lanes)
-        return {
-            "groups": -(-len(weights) // self.config.columns),
-            "beats": beats,
-            "idle": max(0, beats - cycles),
-            "run": weights.shape[2],
-            "input_zero_point": input_zero,
-            "weight_zero_point": fill,
-            "pad_value": input_zero & 0xFF,
-            "weight_base": self.packed_weights(weights, fill),
-            "parameter_base": self.placed_parameters(parameters, weights, input_zero, fill),
-            "output_channels": len(weights),
-            "output_group_step": self.config.columns,
-        }
-
-    def channelwise(self, channels, cycles, parameters):
-        at_once = self.config.channels
-        beats = -(-min(at_once, channels) // self.config.requantizers)
-        return {
-            "groups": -(-channels // at_once),
-            "beats": beats,
-            "idle": max(0, beats - cycles),
-            "run": min(at_once, channels),
-            "x_group_step": at_once,
-            "weights_per_tap": 1,
-            "weight_base": self.packed_weights(np.eye(at_once, dtype=np.int64)[:, None, :], 0),
-            "parameters_shared": 1,
-            "parameter_base": self.placed_parameters([parameters] * self.config.requantizers),
-            "output_channels": channels,
-            "output_group_step": at_once,
-        }
-
-    def instructions(self):
-        zero = self.zero_points
-        conv = Instruction(
-            **self.weighted(self.conv_weights.reshape(6, 3, 9), self.conv_parameters, zero["input"], 0),
-            rows=5,
-            columns=4,
-            taps_y=3,
-            input_base=self.INPUT - 12,
-            input_row_step=12,
-            input_tap_step=12,
-            y_first=-1,
-            y_row_step=1,
-            y_tap_step=1,
-            input_rows=5,
-            x_first=-3,
-            x_column_step=3,
-            row_bytes=12,
-            output_base=self.CONV,
-            output_column_step=6,
-            output_row_step=24,
-            output_zero_point=zero["conv"],
-        )
-        pool = Instruction(
-            **self.channelwise(6, 4, IDENTITY),
-            accumulate=Accumulate.MAX,
-            pad_value=0x80,
-            rows=3,
-            columns=2,
-            taps_y=2,
-            taps_x=2,
-            input_base=self.CONV,
-            input_row_step=48,
-            input_tap_step=24,
-            y_row_step=2,
-            y_tap_step=1,
-            input_rows=5,
-            x_column_step=12,
-            x_tap_step=6,
-            row_bytes=24,
-            output_base=self.POOL,
-            output_column_step=6,
-            output_row_step=12,
-        )
-        add = Instruction(
-            **self.channelwise(36, 2, self.sum_parameters),
-            **self.add,
-            accumulate=Accumulate.PAIR,
-            add_swap=1,
-            add_zero_point=zero["conv"],
-            add_other_zero_point=zero["other"],
-            taps_y=2,
-            input_base=self.OTHER,
-            input_tap_step=self.POOL - self.OTHER,
-            row_bytes=36,
-            output_base=self.SUM,
-            output_zero_point=zero["sum"],
-        )
-        dense = Instruction(
-            **self.weighted(self.dense_weights[:, None, :], self.dense_parameters, zero["sum"], self.dense_zero),
-            end=1,
-            weights_unsigned=1,
-            input_base=self.SUM,
-            row_bytes=36,
-            output_base=self.OUTPUT,
-            output_zero_point=zero["output"],
-        )
-        return [conv, pool, add, dense]
-
-    def accelerator(self):
-        """Return the accelerator, and what a host must load into it."""
-        program = [word for instruction in self.instructions() for word in instruction.encode()]
-        weights = np.array(self.words).astype(np.uint8)
-        if self.config.weight_source is WeightSource.RAM:
-            return Accelerator(self.config), {"program": program, "parameters": self.parameters, "weights": weights}
-        words = [packed(word.ravel(), 8) for word in weights]
-        return Accelerator(self.config, Rom(program, self.parameters, words)), {}
-
-    async def give(self, host, source, other):
-        await host.write_bytes(self.INPUT, source.ravel().tolist())
-        await host.write_bytes(self.OTHER, other.ravel().tolist())
-
-    async def check(self, host, source, other):
-        got = np.frombuffer(await host.read_bytes(self.OUTPUT, 10), np.int8)
-        np.testing.assert_array_equal(got, self.expected(source, other))
-
-
 async def check_counters(host, config, instructions, busy_cycles=None):
     """Hold counters and log against what the instructions say, and one against the other."""
     registers = await host.registers()
@@ -240,8 +38,9 @@ async def check_counters(host, config, instructions, busy_cycles=None):
     assert registers[Register.INSTRUCTIONS] == len(instructions)
     log = await host.log(len(instructions))
     assert sum(cycles for cycles, _, _ in log) == registers[Register.CYCLES]
-    work = [sum(1 for _ in array_cycles(i, config.lanes)) for i in instructions]
-    idle = [i.idle * (i.groups * i.rows * i.columns - 1) for i in instructions]
+    cycles = [list(array_cycles(i, config.lanes)) for i in instructions]
+    work = [len(entry) for entry in cycles]
+    idle = [i.idle * (sum(at.last for at in entry) - 1) for i, entry in zip(instructions, cycles, strict=True)]
     assert [entry[1:] for entry in log] == list(zip(work, idle, strict=True))
     assert (registers[Register.BUSY], registers[Register.STALL_DRAIN]) == (sum(work), sum(idle))
 
@@ -257,13 +56,22 @@ CONFIGS = [
     accelerator_config(2, 4, 1, source=WeightSource.ROM, rows=205),
     accelerator_config(8, 2, pe=PEKind.FOLD, rows=70),
 ]
+SLIDING_CONFIGS = [
+    accelerator_config(8, 4, rows=40),
+    accelerator_config(8, 8, pe=PEKind.FOLD, rows=40),
+    accelerator_config(8, 2, 1, source=WeightSource.ROM, rows=40),
+]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str_of)
-def test_whole_program_again_and_again(config):
-    network = Network(config, seed=config.lanes)
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [(Network, config) for config in CONFIGS] + [(SlidingNetwork, config) for config in SLIDING_CONFIGS],
+    ids=lambda value: str_of(value) if isinstance(value, AcceleratorConfig) else value.__name__,
+)
+def test_whole_program_again_and_again(kind, config):
+    network = kind(config, seed=config.lanes)
     dut, load = network.accelerator()
-    instructions = network.instructions()
+    instructions = network.instructions
 
     async def bench(ctx):
         host = Host(ctx, dut, config)
@@ -285,7 +93,7 @@ def test_steps():
     config = CONFIGS[2]
     network = Network(config, seed=1)
     dut, _ = network.accelerator()
-    instructions = network.instructions()
+    instructions = network.instructions
 
     async def bench(ctx):
         host = Host(ctx, dut, config)
@@ -312,7 +120,7 @@ def test_reset_in_the_middle_of_a_run():
     config = CONFIGS[1]
     network = Network(config, seed=2)
     dut, load = network.accelerator()
-    instructions = network.instructions()
+    instructions = network.instructions
     reset = Signal()
 
     async def bench(ctx):
@@ -360,11 +168,13 @@ def random_instruction(rng, config, end):
     while True:
         fields = {name: value for name, value in random_loops(rng, config.lanes).items() if abs(value) < 1000}
         fields |= {"input_base": int(rng.integers(size // 2)), "weight_base": int(rng.integers(30))}
-        pairs = rng.random() < 0.2
+        pairs, window = rng.random() < 0.2, rng.random() < 0.3 and config.window_taps > 1
         if pairs:
-            fields |= {"taps_y": 2, "taps_x": 1, "run": 1 + int(rng.integers(config.lanes))}
+            fields |= {"taps_y": 2, "taps_x": 1, "run": 1 + int(rng.integers(config.lanes)), "paired_rows": 0}
+        elif window:
+            fields |= {"window": 1, "run": 1 + int(rng.integers(config.channels)), "paired_rows": 0}
         cycles = list(array_cycles(Instruction(**fields), config.lanes))
-        places = [cycle.address + lane for cycle in cycles for lane, hit in enumerate(cycle.mask) if hit]
+        places = [address for at in cycles for address, hit in zip(at.addresses, at.mask, strict=True) if hit]
         in_memory = not places or (min(places) >= 0 and max(places) < size // 2)
         if in_memory and len(places) > len(cycles) // 2 and len(cycles) < 300 and cycles[-1].weight_word < 200:
             break
@@ -375,14 +185,20 @@ def random_instruction(rng, config, end):
     channels = loops.groups * group_channels - int(rng.integers(group_channels))
     gap = int(rng.integers(2))
     unsigned, weights_unsigned = (int(bit) for bit in rng.integers(2, size=2))
-    low = int(rng.choice([0, -128]))
-    row_step = loops.columns * (channels + gap)
+    # The pooler compares as the input is signed.
+    low = 0 if unsigned else -128
+    outputs = (loops.columns - 1 - loops.warmup) // loops.emit_every + 1
+    row_step = outputs * (channels + gap)
     assert size // 2 + loops.rows * row_step <= size
     fields |= {
         "end": end,
         "beats": beats,
         "idle": max(0, beats - length) + loops.idle,
-        "accumulate": Accumulate.PAIR if pairs else Accumulate.MAX if rng.random() < 0.3 else Accumulate.ADD,
+        "accumulate": Accumulate.PAIR
+        if pairs
+        else Accumulate.MAX
+        if rng.random() < 0.3 and not window
+        else Accumulate.ADD,
         "rounding": Round(int(rng.integers(2))),
         "input_unsigned": unsigned,
         "weights_unsigned": weights_unsigned,
@@ -403,13 +219,16 @@ def random_instruction(rng, config, end):
         # The products of a single activation, which ten bits hold.
         fields |= {"weight_zero_point": 0, "input_zero_point": 0, "weight_base": 200, "weights_per_tap": 1}
         fields |= {"run": min(loops.run, config.lanes), "weights_unsigned": 0}
+    if window and config.pe is PEKind.FOLD:
+        # Its zero point would multiply other activations in each column.
+        fields |= {"weight_zero_point": 0}
     if pairs:
         fields |= {
             "add_zero_point": int(rng.integers(-128, 256)),
             "add_other_zero_point": int(rng.integers(-128, 256)),
             "add_shift": int(rng.integers(8)),
             "add_swap": int(rng.integers(2)),
-            "add_multiplier": int(rng.integers(HALF, 1 << 31)),
+            "add_multiplier": int(rng.integers(1 << 30, 1 << 31)),
             "rounding": Round.DOUBLE,
         }
     return Instruction(**fields)

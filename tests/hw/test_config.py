@@ -22,6 +22,7 @@ def configurations(draw):
         columns=columns,
         requantizers=requantizers,
         pe=draw(st.sampled_from(PEKind)),
+        window_taps=draw(st.integers(1, lanes)),
         accumulator_width=draw(st.integers(20, 32)),
         activation_bytes=lanes * draw(st.integers(2, (1 << 20) // lanes)),
         weight_bytes=word * draw(st.integers(2, min(1 << 20, (1 << 23) // word))),
@@ -70,6 +71,11 @@ def test_zero_takes_four_requantizers_at_most(lanes, columns, requantizers):
     assert replace(config, accumulator_width=20).requantizers == requantizers
 
 
+@pytest.mark.parametrize(("lanes", "window_taps"), [(1, 1), (2, 2), (4, 3), (64, 3)])
+def test_zero_takes_a_window_of_three_taps_at_most(lanes, window_taps):
+    assert AcceleratorConfig(lanes=lanes).window_taps == window_taps
+
+
 def test_kinds_may_be_given_by_name():
     config = AcceleratorConfig(pe="fold", weight_source="rom")
     assert (config.pe, config.weight_source) == (PEKind.FOLD, WeightSource.ROM)
@@ -107,6 +113,8 @@ def test_is_frozen():
             ValueError,
             "requantizers must be a power of two up to min(lanes, columns) = 8, not -1",
         ),
+        ({"window_taps": 9}, ValueError, "window_taps must be 1 to lanes = 8, not 9"),
+        ({"window_taps": -1}, ValueError, "window_taps must be 1 to lanes = 8, not -1"),
         ({"accumulator_width": 19}, ValueError, "accumulator_width must be 20 to 32, not 19"),
         ({"accumulator_width": 33}, ValueError, "accumulator_width must be 20 to 32, not 33"),
         (
@@ -141,8 +149,8 @@ def test_is_frozen():
         (
             {"lane": 8},
             ValueError,
-            "there is no configuration field 'lane'; there are lanes, columns, requantizers, pe, accumulator_width, "
-            "activation_bytes, weight_bytes, parameter_channels, program_words, weight_source",
+            "there is no configuration field 'lane'; there are lanes, columns, requantizers, pe, window_taps, "
+            "accumulator_width, activation_bytes, weight_bytes, parameter_channels, program_words, weight_source",
         ),
     ],
 )
