@@ -6,6 +6,7 @@ Modules, in the order in which data meets them:
 - ``isa``: the layer program's instruction and the host's address map (imports no Amaranth).
 - ``loops``: the sequencer's loop nest and the address generators behind it.
 - ``memory``: activation memory with reads and writes at any byte address; weight, parameter and program memories.
+- ``multiplier``: a multiplier in a DSP block with its registers.
 - ``pe``: the processing elements, ``mac`` and ``fold``.
 - ``history``: earlier activations of a row, for depthwise convolution.
 - ``array``: lanes × columns processing elements, adder trees, accumulators.

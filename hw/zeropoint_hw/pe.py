@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import PEKind
+from zeropoint_hw.multiplier import Multiplier
 
 #: Activations and weights, extended by the sign or a zero, and their differences from a zero point.
 OPERAND = signed(9)
@@ -32,7 +33,7 @@ class ProcessingElement(wiring.Component):
     """
 
     #: Cycles from the operands to ``product``.
-    LATENCY = 2
+    LATENCY = Multiplier.LATENCY
 
     #: Whether activations come with their zero point subtracted.
     subtracts_input_zero_point = True
@@ -49,8 +50,8 @@ class ProcessingElement(wiring.Component):
         )
 
     def _multiply(self, m: Module, weight: Signal) -> None:
-        left, right = Signal(OPERAND), Signal(OPERAND)
-        m.d.sync += [left.eq(self.activation), right.eq(weight), self.product.eq(left * right)]
+        m.submodules.multiplier = multiplier = Multiplier(OPERAND.width)
+        m.d.comb += [multiplier.a.eq(self.activation), multiplier.b.eq(weight), self.product.eq(multiplier.p)]
 
     def _extended_weight(self) -> Signal:
         """Return the weight as a signed number of 9 bits."""
