@@ -85,6 +85,14 @@ class Accelerator(wiring.Component):
     def __init__(self, config: AcceleratorConfig, rom: Rom | None = None) -> None:
         if (rom is not None) != (config.weight_source is WeightSource.ROM):
             raise ValueError(f"weight_source {config.weight_source!s} and rom={rom is not None} do not go together")
+        if rom is not None:
+            for what, held, limit in (
+                ("program words", rom.program, config.program_words),
+                ("parameter channels", rom.parameters, config.parameter_channels),
+                ("weight words", rom.weights, config.weight_words),
+            ):
+                if len(held) > limit:
+                    raise ValueError(f"{len(held)} {what} do not fit a memory of {limit}")
         self._config, self._rom = config, rom
         super().__init__({"host": In(HostBusSignature())})
 

@@ -1,10 +1,11 @@
 """ADD: two activations of different scales to one sum, before the requantizer scales that to the output."""
 
-from amaranth import Module, Mux, Signal, signed, unsigned
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.array import OPERAND_SUM
+from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import InstructionLayout, delay
 
 
@@ -13,8 +14,8 @@ class AddScaler(wiring.Component):
 
     Of the two input multipliers, the one of the operand with the larger scale is always one half exactly
     (TensorFlow Lite ``kernels/add.cc``: ``s / (2 · max(s1, s2))``), so that ``(q − Z) << 20`` becomes
-    ``(q − Z) << 19``. The other operand takes ``SaturatingRoundingDoublingHighMul`` by ``add_multiplier`` and
-    ``RoundingDivideByPOT`` by ``add_shift``.
+    ``(q − Z) << 19``. The other operand is multiplied by ``add_multiplier`` and shifted right by ``add_shift``, rounded
+    twice or once as ``rounding`` says.
 
     Members
     -------
@@ -43,25 +44,17 @@ class AddScaler(wiring.Component):
 
         low, high = Signal(signed(27)), Signal(signed(26))
         m.d.sync += [low.eq(other * i.add_multiplier[:16]), high.eq(other * i.add_multiplier[16:])]
+        product = Signal(signed(41))
+        m.d.sync += product.eq(low + (high << 16))
 
-        # ((other << 20) · M + 2^30) >> 31
-        scaled = Signal(signed(31))
-        m.d.sync += scaled.eq((low + (high << 16) + (1 << 10)) >> 11)
-
-        divided = Signal(signed(32))
-        m.d.sync += divided.eq(rounding_divide_nudge(m, scaled, i.add_shift, away=1))
+        # ((other << 20) · M) · 2^-(31 + shift): one rounding at the shift, or two, whose first is a step of 2^10 away
+        # from zero here (docs/numerics.md, "Applying a multiplier").
+        nudge = Signal(signed(12))
+        with m.If((i.rounding == Round.DOUBLE) & (i.add_shift != 0)):
+            m.d.comb += nudge.eq(Mux(product < 0, -(1 << 10), 1 << 10))
+        nudged = Signal(signed(43))
+        m.d.sync += nudged.eq(product + (1 << 10 << i.add_shift) + nudge)
         shifted = Signal(signed(32))
-        m.d.sync += shifted.eq(divided >> i.add_shift)
+        m.d.sync += shifted.eq(nudged[11:].as_signed() >> i.add_shift)
         m.d.sync += self.value.eq((delay(m, half, 4, "half") << 19) + shifted)
         return m
-
-
-def rounding_divide_nudge(m: Module, value: Signal, exponent: Signal, away: Signal | int) -> Signal:
-    """Return ``value`` plus what makes an arithmetic right shift by ``exponent`` round to nearest.
-
-    Ties go away from zero where ``away`` is set, else upward. Source: gemmlowp ``RoundingDivideByPOT``; its
-    remainder and threshold amount to half an output step, less one below zero.
-    """
-    half = Signal(unsigned(31), name="half_step")
-    m.d.comb += half.eq((1 << exponent) >> 1)
-    return value + half - ((value < 0) & (exponent != 0) & away)

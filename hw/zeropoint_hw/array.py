@@ -55,7 +55,7 @@ class Array(wiring.Component):
         The byte of lane ``l`` and column ``c`` is byte ``c · lanes + l``; ``WEIGHT_DELAY`` cycles after activations.
     done : Out(1)
         An output is complete.
-    done_level : Out(3)
+    done_level : Out(4)
         The loop that moves on after it.
     accumulators : Out(ArrayLayout(signed(accumulator_width), columns))
         The output's sums.

@@ -38,7 +38,7 @@ class LoopNest(wiring.Component):
         An array cycle.
     first, last : Out(1)
         The output's first and last array cycle.
-    level : Out(3)
+    level : Out(4)
         The loop that moves on (``Level``).
     stalled : Out(1)
         An idle cycle.

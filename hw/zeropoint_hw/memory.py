@@ -223,7 +223,7 @@ class ParameterMemory(wiring.Component):
         super().__init__(members)
 
     def _packed(self, values: list[int], width: int) -> list[int]:
-        fields = [value & (1 << width) - 1 for value in values]
+        fields = [int(value) & (1 << width) - 1 for value in values]
         starts = range(0, len(fields), self._count)
         return [
             sum(field << width * place for place, field in enumerate(fields[start : start + self._count]))

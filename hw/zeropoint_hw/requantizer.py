@@ -1,10 +1,9 @@
 """The requantizer: int32 accumulators to activations, in gemmlowp's fixed-point arithmetic."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from zeropoint_hw.add_scaler import rounding_divide_nudge
 from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, ParameterLayout, delay
 
@@ -152,3 +151,14 @@ class Requantizer(wiring.Component):
             self.result_pools.eq(delay(m, self.beat_pools, self.LATENCY, "pools")),
         ]
         return m
+
+
+def rounding_divide_nudge(m: Module, value: Signal, exponent: Signal, away: Signal | int) -> Signal:
+    """Return ``value`` plus what makes an arithmetic right shift by ``exponent`` round to nearest.
+
+    Ties go away from zero where ``away`` is set, else upward. Source: gemmlowp ``RoundingDivideByPOT``; its
+    remainder and threshold amount to half an output step, less one below zero.
+    """
+    half = Signal(unsigned(31), name="half_step")
+    m.d.comb += half.eq((1 << exponent) >> 1)
+    return value + half - ((value < 0) & (exponent != 0) & away)

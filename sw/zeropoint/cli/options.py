@@ -23,6 +23,18 @@ PATH = click.Path(path_type=Path)
 
 model_argument = click.argument("model", type=PATH)
 
+#: The names are those of ``zeropoint_sim.simulate.ENGINES``, which takes long to import.
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["auto", "amaranth", "cxxrtl"]),
+    default="auto",
+    show_default=True,
+    help="cxxrtl: compiled C++. amaranth: Amaranth's simulator, a thousand times slower, which needs no C++ compiler. "
+    "auto: cxxrtl where its tools are there.",
+)
+
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="Take the first inputs only, so many.")
+
 
 def load_quantized(path: Path) -> "QuantizedModel":
     """Return the quantized network in a file.

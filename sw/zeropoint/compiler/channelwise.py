@@ -152,7 +152,7 @@ def lower_add(model: QuantizedModel, operator: Add, sources: list[Place], target
     emitter.emit(
         **fields,
         accumulate=Accumulate.PAIR,
-        rounding=Round.DOUBLE,
+        rounding=ROUND[model.rounding],
         add_swap=int(swap),
         add_zero_point=halved.tensor.zero_point,
         add_other_zero_point=other.tensor.zero_point,

@@ -294,6 +294,16 @@ def test_the_oracle_tells_how_scales_are_divided(clamp):
     pytest.fail("no scales tell the two apart")
 
 
+@needs_litert
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [12.0, 4.0, 2.4, 2.0, 6 / 6.5, 6 / 8.5, 0.1, 0.0235, 1e-3])
+@pytest.mark.parametrize("clamp", [Clamp(0.0, 6.0), Clamp(-1.0, 1.0)])
+def test_ends_of_activations_that_are_ties(clamp, scale, dtype):
+    middle = 10 if dtype == "int8" else 128
+    model = dense(np.arange(-140, 141), dtype, scales=scale, output=(scale, middle), clamp=clamp)
+    assert_same_as_oracle(model, np.zeros((1, 4), dtype))
+
+
 # Directed: the others
 
 

@@ -1,0 +1,109 @@
+"""``zeropoint demo``: the whole path on the network and images that ship with Zeropoint."""
+
+from contextlib import ExitStack
+from importlib import resources
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint import arrays, float_reference, golden, importers
+from zeropoint.cli import simulation, terminal
+from zeropoint.cli.failures import Status
+from zeropoint.cli.options import PATH, config_options, engine_option, limit_option
+from zeropoint.compiler import storage
+from zeropoint.files import atomic_folder
+from zeropoint.model import FloatModel, zp_file
+from zeropoint.quantize import Scheme, quantize
+from zeropoint_hw.config import AcceleratorConfig
+
+#: What one step of the images' bytes is worth.
+PIXEL = 1 / 255
+
+#: Images that Amaranth's simulator gets unless told otherwise: each takes about a minute.
+FEW = 2
+
+
+@click.command("demo")
+@engine_option
+@limit_option
+@click.option(
+    "--scheme",
+    type=click.Choice([scheme.value for scheme in Scheme]),
+    default=Scheme.AFFINE_INT8.value,
+    show_default=True,
+    help="How to quantize.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    help="A folder to keep the results in: network, program, inputs, outputs and report.",
+)
+@config_options
+@click.pass_context
+def command(
+    ctx: click.Context, engine: str, limit: int | None, scheme: str, output: Path | None, config: AcceleratorConfig
+) -> None:
+    """Quantize, compile and simulate a small network for Fashion-MNIST, and compare every output bit for bit.
+
+    Needs no argument and no network connection. Without a C++ compiler it runs on two images in Amaranth's simulator.
+    """
+    with ExitStack() as stack:
+        # The folder is made first: whatever is wrong with it should show before minutes have passed.
+        folder = stack.enter_context(atomic_folder(output)) if output else None
+        different = _demo(engine, limit, Scheme(scheme), config, folder)
+    if output is not None:
+        terminal.note(f"wrote the results to {output}")
+    if different:
+        ctx.exit(Status.DIFFERENT)
+
+
+def _demo(engine: str, limit: int | None, scheme: Scheme, config: AcceleratorConfig, folder: Path | None) -> bool:
+    """Run the demo, print about it, fill ``folder``, and return whether hardware and golden model differ."""
+    with ExitStack() as stack:
+        data = resources.files("zeropoint").joinpath("demo")
+        names = ("fashion_mnist.onnx", "calibration.npy", "images.npy", "labels.npy")
+        paths = [stack.enter_context(resources.as_file(data.joinpath(name))) for name in names]
+        network = importers.load(paths[0])
+        assert isinstance(network, FloatModel)
+        calibration, images = (arrays.load_real(path, network, PIXEL) for path in paths[1:3])
+        labels = np.load(paths[3], allow_pickle=False)
+    with terminal.progress("Calibrating") as update:
+        model = quantize(network, calibration, scheme=scheme, progress=update)
+    x = model.tensor(model.input).quantize(images)
+    with terminal.progress("Running the golden model", len(x)) as update:
+        expected = golden.run(model, x, update)
+    terminal.say(f"{model.name}: {len(images)} test images of Fashion-MNIST, {len(calibration)} for calibration")
+    terminal.say(f"accuracy of the float network: {_accuracy(float_reference.run_output(network, images), labels)}")
+    terminal.say(f"accuracy quantized, {scheme.value}: {_accuracy(expected, labels)}")
+
+    engine, count = _engine(engine, limit or len(x))
+    result = simulation.run(model, x[:count], config, engine=engine)
+    simulation.print_result(result)
+    if folder is not None:
+        zp_file.save(model, folder / "fashion_mnist.zp")
+        storage.save(result.program, folder / "program")
+        np.save(folder / "inputs.npy", x[:count])
+        arrays.save_output(folder / "outputs.npy", model, result.outputs)
+        simulation.save_report(folder / "report.json", result)
+    return result.mismatches > 0
+
+
+def _engine(engine: str, count: int) -> tuple[str, int]:
+    """Return which engine to take and for how many images, and say why if these are not what was asked for."""
+    from zeropoint_sim.simulate import choose_engine
+
+    chosen, note = choose_engine(engine)
+    if note:
+        terminal.note(note)
+        if count > FEW:
+            terminal.note(f"simulating {FEW} of {count} images, since each takes about a minute in this simulator")
+            count = FEW
+    return chosen, count
+
+
+def _accuracy(outputs: npt.NDArray[np.generic], labels: npt.NDArray[np.generic]) -> str:
+    right = int(np.count_nonzero(outputs.argmax(axis=-1) == labels))
+    return f"{right}/{len(labels)} ({terminal.percent(right / len(labels))})"

@@ -1,0 +1,56 @@
+"""``zeropoint simulate``: a network on simulated hardware, compared with the golden model."""
+
+from pathlib import Path
+
+import click
+
+from zeropoint import arrays
+from zeropoint.cli import simulation
+from zeropoint.cli.failures import Status
+from zeropoint.cli.options import PATH, config_options, engine_option, limit_option, load_quantized, model_argument
+from zeropoint.errors import ZeropointError
+from zeropoint.files import check_writable
+from zeropoint_hw.config import AcceleratorConfig
+
+
+@click.command("simulate")
+@model_argument
+@click.option("--input", type=PATH, required=True, help="Inputs, .npy: quantized integers or real floats.")
+@click.option("--output", type=PATH, required=True, help="Where to write the hardware's quantized outputs, .npy.")
+@engine_option
+@click.option("--json", "report", type=PATH, help="Where to write cycles, utilization and differences as JSON.")
+@click.option("--trace", type=PATH, help="Where to write the waveforms of the first inference, .vcd.")
+@click.option("--tensors", is_flag=True, help="Compare every tensor that the hardware writes, not only the outputs.")
+@limit_option
+@click.option("--program", type=PATH, help='Run the program in this folder, which "compile" wrote for MODEL.')
+@config_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: Path,
+    input: Path,
+    output: Path,
+    engine: str,
+    report: Path | None,
+    trace: Path | None,
+    tensors: bool,
+    limit: int | None,
+    program: Path | None,
+    config: AcceleratorConfig,
+) -> None:
+    """Compile MODEL, run it on the simulated hardware, and compare every output with the golden model, bit for bit.
+
+    The engines load the very files that "compile" writes. The exit status is 1 if anything differs.
+    """
+    check_writable(output, report, trace)
+    network = load_quantized(model)
+    if program is not None and config != AcceleratorConfig():
+        raise ZeropointError("--program brings its own configuration; leave out the options that give another")
+    x = arrays.load_input(input, network)[:limit]
+    result = simulation.run(network, x, config, engine=engine, program=program, trace=trace, tensors=tensors)
+    arrays.save_output(output, network, result.outputs)
+    if report is not None:
+        simulation.save_report(report, result)
+    simulation.print_result(result)
+    if result.mismatches:
+        ctx.exit(Status.DIFFERENT)
