@@ -71,9 +71,9 @@ class Emitter:
         channels = min(instruction.output_group_step, instruction.output_channels)
         beats = -(-channels // self.config.requantizers)
         cycles = instruction.taps_y * instruction.taps_x * -(-instruction.run // self.config.lanes)
-        self.instructions.append(
-            replace(instruction, beats=beats, idle=max(0, beats - instruction.emit_every * cycles))
-        )
+        # The next output follows in the same row, or in the next one, which may begin with it sooner.
+        positions = min(instruction.emit_every, instruction.warmup + 1)
+        self.instructions.append(replace(instruction, beats=beats, idle=max(0, beats - positions * cycles)))
 
 
 @dataclass(frozen=True)

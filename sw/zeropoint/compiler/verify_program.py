@@ -8,7 +8,7 @@ import numpy.typing as npt
 from zeropoint.compiler.program import Program
 from zeropoint.errors import ZeropointError
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.isa import Instruction
+from zeropoint_hw.isa import HISTORY_DEPTH, Instruction
 
 _ADDRESSES = 1 << 20
 
@@ -19,7 +19,11 @@ def verify(program: Program) -> None:
     - The last instruction, and no other, has ``end``.
     - Channels: a group's beats do not drain more channels than the array has columns; ``output_channels`` ends in the
       last group.
-    - ``idle`` gives the beats of an output time to drain before the next is done.
+    - The last position of a row brings an output. ``idle`` gives an output's beats time to drain before the next one.
+    - A ``window`` reads at most ``HISTORY_DEPTH`` words a position, of as many channels as the array keeps, without
+      pooling; the hardware must have a history.
+    - With ``paired_rows``, two runs fit the lanes, and the second lies in the banks that follow the first one's.
+    - ``overlap`` is 0.
     - The loops take no row number beyond 2^16 − 1 and no place in a row beyond 2^20 − 1, masked out or not.
     - Weights, and the parameters of channels that are written, come from words that the program fills.
     - Activations that are read, which are those that are not masked out, and written lie in the activation memory.
@@ -96,40 +100,102 @@ def _shape_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
             f"output_channels must be {(i.groups - 1) * channels + 1} to {i.groups * channels} "
             f"for {i.groups} groups of {channels}, not {i.output_channels}"
         )
-    idle = max(0, i.beats - _array_cycles(config, i))
+    if i.columns <= i.warmup or (i.columns - 1 - i.warmup) % i.emit_every:
+        yield (
+            f"columns must be {i.warmup + 1} or a multiple of {i.emit_every} more, so that the last position of a row "
+            f"brings an output, not {i.columns}"
+        )
+    idle = max(0, i.beats - _cycles_between_outputs(config, i))
     if i.idle < idle:
         yield f"idle must be at least {idle}, so that {i.beats} beats drain, not {i.idle}"
-    y_last = i.y_first + (i.rows - 1) * i.y_row_step + (i.taps_y - 1) * i.y_tap_step
+    yield from _mode_problems(config, i)
+    (down, along), pools = _axes(i), i.pool_rows
+    y_last = i.y_first + (down - 1) * i.y_row_step + (pools - 1) * i.y_pool_step + (i.taps_y - 1) * i.y_tap_step
     if y_last >= 1 << 16:
         yield f"y_first: the last kernel row lies in row {y_last}, but rows are counted up to {(1 << 16) - 1}"
-    x_last = _last_start(i) + i.run - 1
+    starts = (i.groups, i.x_group_step), (along, i.x_column_step), (i.pool_columns, i.x_pool_step)
+    x_last = i.x_first + sum((count - 1) * step for count, step in (*starts, (i.taps_x, i.x_tap_step))) + i.run - 1
     if x_last >= _ADDRESSES:
         yield f"x_first: the last tap ends at byte {x_last} of a row, but these are counted up to {_ADDRESSES - 1}"
 
 
+def _mode_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
+    """Yield which ways of working are asked for that the hardware does not have, or not for these loops."""
+    if i.overlap:
+        yield "overlap must be 0: instructions follow one another"
+    if i.window:
+        if config.window_taps == 1:
+            yield "window is 1, but the configuration has window_taps = 1"
+        if _pools(i):
+            yield f"window: there is none with a pooling window of {i.pool_rows} x {i.pool_columns}"
+        if i.run > config.channels:
+            yield f"window: a run of {i.run} bytes is more than the {config.channels} channels that the array keeps"
+        if i.taps_y * i.taps_x > HISTORY_DEPTH:
+            yield f"window: a position has {i.taps_y * i.taps_x} words, but the history keeps {HISTORY_DEPTH}"
+    if i.paired_rows:
+        if 2 * i.run > config.lanes:
+            yield f"paired_rows: two runs of {i.run} bytes are more than the {config.lanes} lanes"
+        if i.pair_step % config.lanes:
+            yield f"pair_step must be a multiple of the {config.lanes} lanes, not {i.pair_step}"
+
+
+def _axes(i: Instruction) -> tuple[int, int]:
+    """Return how many outputs or positions lie below each other, and how many beside each other."""
+    return (i.columns, i.rows) if i.swap_axes else (i.rows, i.columns)
+
+
+def _pools(i: Instruction) -> bool:
+    return i.pool_rows * i.pool_columns > 1
+
+
+def _written_columns(i: Instruction) -> int:
+    """Return how many of a row's positions bring an output."""
+    return (i.columns - 1 - i.warmup) // i.emit_every + 1
+
+
 def _array_cycles(config: AcceleratorConfig, i: Instruction) -> int:
-    """Return the array cycles of an output."""
+    """Return the array cycles of an output, or of a position that brings none."""
     return i.taps_y * i.taps_x * -(-i.run // config.lanes)
 
 
-def _last_start(i: Instruction) -> int:
-    """Return the highest byte within a row at which a tap begins."""
-    steps = ((i.groups, i.x_group_step), (i.columns, i.x_column_step), (i.taps_x, i.x_tap_step))
-    return i.x_first + sum((count - 1) * step for count, step in steps)
+def _cycles_between_outputs(config: AcceleratorConfig, i: Instruction) -> int:
+    """Return the fewest array cycles from an output to the next, or all beats' number where there is no next."""
+    positions = []
+    if _pools(i):
+        positions.append(1)
+    if _written_columns(i) > 1:
+        positions.append(i.emit_every)
+    if i.rows * i.groups > 1:
+        # A row may begin sooner after the row before than outputs follow each other within.
+        positions.append(i.warmup + 1)
+    return min(positions) * _array_cycles(config, i) if positions else i.beats
 
 
 def _rows_read(i: Instruction) -> npt.NDArray[np.int64]:
     """Return the addresses of byte 0 of the feature-map rows that are not masked out."""
-    few, many = sorted(
-        [(i.rows, i.y_row_step, i.input_row_step), (i.taps_y, i.y_tap_step, i.input_tap_step)], key=lambda loop: loop[0]
+    *few, many = sorted(
+        [
+            (_axes(i)[0], i.y_row_step, i.input_row_step),
+            (i.pool_rows, i.y_pool_step, i.input_pool_step),
+            (i.taps_y, i.y_tap_step, i.input_tap_step),
+        ],
+        key=lambda loop: loop[0],
     )
+    moves = {
+        (first * few[0][1] + second * few[1][1], (first * few[0][2] + second * few[1][2]) % _ADDRESSES)
+        for first in range(few[0][0])
+        for second in range(few[1][0])
+    }
     count = np.arange(many[0])
     y = i.y_first + count * many[1]
     address = i.input_base + count * many[2]
     found = np.zeros(_ADDRESSES, bool)
-    for index in range(few[0]):
-        row = y + index * few[1]
-        found[(address[(row >= 0) & (row < i.input_rows)] + index * few[2]) % _ADDRESSES] = True
+    for row, start in moves:
+        found[(address[(y >= -row) & (y < i.input_rows - row)] + start) % _ADDRESSES] = True
+        if i.paired_rows:
+            # The second row's byte 0 lies where its lanes would read it if they went on after the run.
+            start += i.run + i.pair_step
+            found[(address[(y >= -row - 1) & (y < i.input_rows - row - 1)] + start) % _ADDRESSES] = True
     return np.flatnonzero(found)
 
 
@@ -137,7 +203,8 @@ def _places_read(i: Instruction) -> int:
     """Return the bytes within a row that are not masked out, as a set: bit x stands for byte x."""
     places = (1 << i.run) - 1
     places = _repeat(places, i.x_tap_step, i.taps_x)
-    places = _repeat(places, i.x_column_step, i.columns)
+    places = _repeat(places, i.x_pool_step, i.pool_columns)
+    places = _repeat(places, i.x_column_step, _axes(i)[1])
     places = _repeat(places, i.x_group_step, i.groups)
     places = places << i.x_first if i.x_first >= 0 else places >> -i.x_first
     return places & (1 << i.row_bytes) - 1
@@ -150,7 +217,8 @@ def _last_write(config: AcceleratorConfig, i: Instruction) -> int:
     ends = [(i.groups - 1) * i.output_group_step + last]
     if i.groups > 1:
         ends.append((i.groups - 2) * i.output_group_step + channels)
-    return i.output_base + max(ends) + (i.rows - 1) * i.output_row_step + (i.columns - 1) * i.output_column_step - 1
+    moved = (i.rows - 1) * i.output_row_step + (_written_columns(i) - 1) * i.output_column_step
+    return i.output_base + max(ends) + moved - 1
 
 
 def _bytes_written(config: AcceleratorConfig, i: Instruction) -> int:
@@ -160,7 +228,7 @@ def _bytes_written(config: AcceleratorConfig, i: Instruction) -> int:
     places = (1 << last) - 1 << (i.groups - 1) * i.output_group_step
     if i.groups > 1:
         places |= _repeat((1 << channels) - 1, i.output_group_step, i.groups - 1)
-    places = _repeat(places, i.output_column_step, i.columns)
+    places = _repeat(places, i.output_column_step, _written_columns(i))
     return _repeat(places, i.output_row_step, i.rows) << i.output_base
 
 
