@@ -85,12 +85,25 @@ def _loops(instruction: Instruction) -> list[str]:
         Accumulate.MAX: "maxima",
         Accumulate.PAIR: "sums of two tensors",
     }[i.accumulate]
-    return [
-        f"{does}: {_count(i.groups, 'group')} of output channels, {_count(i.rows, 'row')}, "
-        f"{_count(i.columns, 'column')}; {_count(i.output_channels, 'channel')} written, "
-        f"{_count(i.beats, 'beat')} an output",
-        f"each from {_count(i.taps_y, 'kernel row')} of {_count(i.taps_x, 'tap')} of {_count(i.run, 'byte')}",
+    sweeps = i.window or i.warmup or i.emit_every > 1
+    lines = [
+        f"{does}: {_count(i.groups, 'group')} of output channels, "
+        f"{_count(i.rows, 'column' if i.swap_axes else 'row')}, "
+        f"{_count(i.columns, 'position' if sweeps else 'row' if i.swap_axes else 'column')}; "
+        f"{_count(i.output_channels, 'channel')} written, {_count(i.beats, 'beat')} an output",
+        f"each from {_count(i.taps_y, 'pair' if i.paired_rows else 'kernel row')} "
+        f"{'of kernel rows ' if i.paired_rows else ''}of {_count(i.taps_x, 'tap')} of {_count(i.run, 'byte')}",
     ]
+    if sweeps:
+        lines.append(
+            f"{'down the feature map' if i.swap_axes else 'along its rows'}, an output after "
+            f"{_count(i.warmup + 1, 'position')} and after every {_count(i.emit_every, 'position')}"
+        )
+    if i.window:
+        lines.append("the lanes hold the latest positions' activations")
+    if i.pool_rows * i.pool_columns > 1:
+        lines.append(f"the greatest of {i.pool_rows} x {i.pool_columns} outputs is written")
+    return lines
 
 
 def _count(number: int, what: str) -> str:

@@ -74,36 +74,39 @@ class Buffer:
         if self.address < 0:
             raise ValueError(f"tensor '{self.tensor}' must have an address of at least 0, not {self.address}")
         if self.row_pitch == 0:
-            object.__setattr__(self, "row_pitch", self._row_bytes)
-        if self.row_pitch < self._row_bytes or (self._rows == 1 and self.row_pitch != self._row_bytes):
+            object.__setattr__(self, "row_pitch", self.row_bytes)
+        if self.row_pitch < self.row_bytes or (self.rows == 1 and self.row_pitch != self.row_bytes):
             raise ValueError(
-                f"tensor '{self.tensor}' has rows of {self._row_bytes} bytes, which row_pitch = {self.row_pitch} contradicts"
+                f"tensor '{self.tensor}' has rows of {self.row_bytes} bytes, "
+                f"which row_pitch = {self.row_pitch} contradicts"
             )
 
     @property
-    def _rows(self) -> int:
+    def rows(self) -> int:
+        """Rows of a feature map; 1 for a tensor that is none."""
         return self.shape[0] if len(self.shape) == 3 else 1
 
     @property
-    def _row_bytes(self) -> int:
-        return prod(self.shape) // self._rows
+    def row_bytes(self) -> int:
+        """Bytes of a row, without the gap after it."""
+        return prod(self.shape) // self.rows
 
     @property
     def size(self) -> int:
         """Bytes from the first to the last."""
-        return (self._rows - 1) * self.row_pitch + self._row_bytes
+        return (self.rows - 1) * self.row_pitch + self.row_bytes
 
     def to_memory(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Return the ``size`` bytes that hold ``values``, of the buffer's shape and dtype; gaps are 0."""
-        rows = np.zeros((self._rows, self.row_pitch), np.uint8)
-        rows[:, : self._row_bytes] = np.ascontiguousarray(values).reshape(self._rows, -1).view(np.uint8)
+        rows = np.zeros((self.rows, self.row_pitch), np.uint8)
+        rows[:, : self.row_bytes] = np.ascontiguousarray(values).reshape(self.rows, -1).view(np.uint8)
         return rows.reshape(-1)[: self.size]
 
     def from_memory(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """Return the values that ``size`` bytes hold, in the buffer's shape and dtype."""
-        rows = np.zeros(self._rows * self.row_pitch, np.uint8)
+        rows = np.zeros(self.rows * self.row_pitch, np.uint8)
         rows[: self.size] = memory
-        values = rows.reshape(self._rows, self.row_pitch)[:, : self._row_bytes]
+        values = rows.reshape(self.rows, self.row_pitch)[:, : self.row_bytes]
         return np.ascontiguousarray(values).view(self.dtype).reshape(self.shape)
 
 

@@ -7,10 +7,10 @@
      "images": {"program": {"width", "depth", "files": {"mem": {"file", "sha256"}, …}}, "weights": …, "parameters": …},
      "documents": {"program.h": "sha256", "program.lst": "sha256"}, "metadata": {text: text}, "sha256": "…"}
 
-A buffer is ``{"tensor", "address", "shape", "dtype", "scale", "zero_point", "row_pitch"}``; layers and host steps have the fields of
-their classes in ``zeropoint.compiler.program``; ``input`` and ``output`` name tensors. ``instruction_format`` is a
-digest of where the instruction's fields lie. The manifest's own ``sha256`` covers all its other entries, as JSON with
-sorted keys and no spaces.
+A buffer is ``{"tensor", "address", "shape", "dtype", "scale", "zero_point", "row_pitch"}``; layers and host steps have
+the fields of their classes in ``zeropoint.compiler.program``; ``input`` and ``output`` name tensors.
+``instruction_format`` is a digest of where the instruction's fields lie. The manifest's own ``sha256`` covers all its
+other entries, as JSON with sorted keys and no spaces.
 
 The same program always gives the same bytes, and loading gives back the same program.
 """

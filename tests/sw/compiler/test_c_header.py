@@ -33,9 +33,11 @@ int main(void) {
     bytes("parameters", NAME_parameters, sizeof NAME_parameters);
     printf("\"figures\": [%d,%d,%d,%d,%d,%d,%d],", PREFIX_LANES, PREFIX_COLUMNS, PREFIX_REQUANTIZERS,
            PREFIX_INSTRUCTIONS, PREFIX_LAYERS, PREFIX_MACS, PREFIX_WEIGHTS_DEPTH);
-    printf("\"input\": [%d,%d,%d,%.17g,%d],", PREFIX_INPUT_ADDRESS, PREFIX_INPUT_BYTES, PREFIX_INPUT_SIGNED,
-           PREFIX_INPUT_SCALE, PREFIX_INPUT_ZERO_POINT);
-    printf("\"output\": [%d,%d,%d,%.17g,%d],", PREFIX_OUTPUT_ADDRESS, PREFIX_OUTPUT_BYTES, PREFIX_OUTPUT_SIGNED,
+    printf("\"input\": [%d,%d,%d,%d,%d,%d,%.17g,%d],", PREFIX_INPUT_ADDRESS, PREFIX_INPUT_BYTES, PREFIX_INPUT_ROWS,
+           PREFIX_INPUT_ROW_BYTES, PREFIX_INPUT_ROW_PITCH, PREFIX_INPUT_SIGNED, PREFIX_INPUT_SCALE,
+           PREFIX_INPUT_ZERO_POINT);
+    printf("\"output\": [%d,%d,%d,%d,%d,%d,%.17g,%d],", PREFIX_OUTPUT_ADDRESS, PREFIX_OUTPUT_BYTES,
+           PREFIX_OUTPUT_ROWS, PREFIX_OUTPUT_ROW_BYTES, PREFIX_OUTPUT_ROW_PITCH, PREFIX_OUTPUT_SIGNED,
            PREFIX_OUTPUT_SCALE, PREFIX_OUTPUT_ZERO_POINT);
     printf("\"addresses\": [%u,%u,%u]}", ZEROPOINT_REGION_CONTROL | ZEROPOINT_REGISTER_CYCLES,
            ZEROPOINT_REGION_ACTIVATIONS | 77u, ZEROPOINT_REGION_LOG | ZEROPOINT_LOG_STALL_DRAIN);
@@ -58,13 +60,16 @@ def printed(folder: Path, header: str, name: str) -> dict:
 
 
 def buffer_figures(buffer: Buffer) -> list[float]:
-    return [buffer.address, buffer.size, buffer.dtype == "int8", buffer.scale, buffer.zero_point]
+    rows = [buffer.rows, buffer.row_bytes, buffer.row_pitch]
+    return [buffer.address, buffer.size, *rows, buffer.dtype == "int8", buffer.scale, buffer.zero_point]
 
 
 def sized(lanes: int, columns: int) -> Program:
     config = AcceleratorConfig(lanes=lanes, columns=columns, weight_bytes=80 * lanes * columns)
     weights = np.random.default_rng(3).integers(0, 256, (19, lanes * columns), dtype=np.uint8)
-    return make_program(config=config, weights=weights)
+    gapped = Buffer("input", 1, (4, 5, 3), "int8", 0.1, -128, row_pitch=19)
+    tensors = {**make_program().tensors, "input": gapped}
+    return make_program(config=config, weights=weights, input=gapped, tensors=tensors)
 
 
 @needs_compiler
@@ -77,7 +82,7 @@ def test_a_c_compiler_finds_every_byte_and_figure(tmp_path: Path, lanes: int, co
         np.testing.assert_array_equal(found[image.name], image.words.reshape(-1))
     config = program.config
     assert found["figures"] == [lanes, columns, config.requantizers, 5, 2, program.macs, 19]
-    assert found["input"] == buffer_figures(program.input)
+    assert found["input"] == buffer_figures(program.input) == [1, 72, 4, 15, 19, True, 0.1, -128]
     assert found["output"] == buffer_figures(program.output)
     assert found["addresses"] == [
         address(Region.CONTROL, Register.CYCLES),

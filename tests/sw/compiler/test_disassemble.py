@@ -47,10 +47,34 @@ def test_a_block_reads_well() -> None:
         "  input_base           = -40\n"
         "  y_first              = -1\n"
         "  output_channels      = 16\n"
-        "  word     0: 0001000B 00000000 0000FF80 00020001 00010003 00007001 000FFFD8 00000000\n"
-        "  word     8: 00000000 0000FFFF 00010000 00000000 00000000 00000000 00000000 00000001\n"
-        "  word    16: 00000000 00100000 00000000 00000000 00000000 00000000 00000000 00000000\n"
+        "  word     0: 0000000B 00000100 06000000 0000027F 00030002 00001001 00000007 000FFFD8\n"
+        "  word     8: 00000000 00000000 00000000 0000FFFF 00000000 00000001 00000000 00000000\n"
+        "  word    16: 00000000 00000000 00000000 00000000 00000001 00000000 00100000 00000000\n"
+        "  word    24: 00000000 00000000 00000000 00000000 00000000\n"
     )
+
+
+def test_a_block_says_how_a_depthwise_window_moves() -> None:
+    sweep = Instruction(window=1, swap_axes=1, warmup=2, emit_every=2, rows=5, columns=9, taps_x=3, run=8)
+    assert comments(sweep) == [
+        "sums of products: 1 group of output channels, 5 columns, 9 positions; 1 channel written, 1 beat an output",
+        "each from 1 kernel row of 3 taps of 8 bytes",
+        "down the feature map, an output after 3 positions and after every 2 positions",
+        "the lanes hold the latest positions' activations",
+    ]
+
+
+def test_a_block_says_which_rows_go_together_and_what_is_pooled() -> None:
+    first = Instruction(paired_rows=1, pool_rows=2, pool_columns=3, taps_y=2, run=3, output_channels=9, beats=2)
+    assert comments(first) == [
+        "sums of products: 1 group of output channels, 1 row, 1 column; 9 channels written, 2 beats an output",
+        "each from 2 pairs of kernel rows of 1 tap of 3 bytes",
+        "the greatest of 2 x 3 outputs is written",
+    ]
+
+
+def comments(instruction: Instruction) -> list[str]:
+    return re.findall(r"^  ; (.*)$", disassemble([instruction]), re.MULTILINE)
 
 
 def test_instructions_know_their_layers() -> None:

@@ -95,7 +95,7 @@ def test_codes_without_a_meaning_and_parts_of_instructions_are_refused() -> None
     words[Instruction.WORDS, 0] |= 0b110
     with pytest.raises(ValueError, match="instruction 1: 3 is not a valid Accumulate"):
         instructions_from(Image("program", 32, words))
-    with pytest.raises(ValueError, match="119 words are no multiple of the 24 words"):
+    with pytest.raises(ValueError, match="144 words are no multiple of the 29 words"):
         instructions_from(Image("program", 32, words[:-1]))
 
 
@@ -123,7 +123,7 @@ SMALL = AcceleratorConfig(lanes=4, columns=2, activation_bytes=96, weight_bytes=
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"config": replace(SMALL, program_words=119)}, "its instructions need program_words = 120, the configuration"),
+        ({"config": replace(SMALL, program_words=144)}, "its instructions need program_words = 145, the configuration"),
         (
             {"config": replace(SMALL, weight_bytes=576)},
             "its weights need weight_bytes = 584, the configuration has 576",
@@ -189,6 +189,67 @@ def test_a_tensor_that_cannot_be_is_refused(cls, changes, message) -> None:
         entries["address"] = 0
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         cls(**entries)
+
+
+# Buffers
+
+
+def buffer(shape: tuple[int, ...], row_pitch: int = 0, dtype: str = "int8") -> Buffer:
+    return Buffer("t", 0, shape, dtype, 1.0, 0, row_pitch)
+
+
+def test_values_lie_in_memory_row_by_row_with_gaps_of_zero() -> None:
+    padded = buffer((3, 2, 2), row_pitch=7)
+    assert padded.size == 2 * 7 + 4
+    values = np.arange(-6, 6, dtype=np.int8).reshape(3, 2, 2)
+    memory = padded.to_memory(values)
+    assert memory.dtype == np.uint8
+    assert memory.tolist() == [250, 251, 252, 253, 0, 0, 0, 254, 255, 0, 1, 0, 0, 0, 2, 3, 4, 5]
+    # What lies in the gaps, other tensors' bytes perhaps, is not the tensor's.
+    memory[[4, 5, 6, 11, 12, 13]] = 99
+    np.testing.assert_array_equal(padded.from_memory(memory), values)
+    assert padded.from_memory(memory).dtype == np.int8
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3), (1, 4, 2), (3, 4, 2), (2, 2, 2, 2)])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_values_without_gaps_lie_as_numpy_has_them(shape: tuple[int, ...], dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    info = np.iinfo(dtype)
+    values = rng.integers(info.min, info.max + 1, shape).astype(dtype)
+    plain = buffer(shape, dtype=dtype)
+    assert plain.size == values.size
+    assert plain.to_memory(values).tobytes() == values.tobytes()
+    np.testing.assert_array_equal(plain.from_memory(plain.to_memory(values)), values)
+    # A view that NumPy holds in another order is written in the tensor's.
+    turned = np.asfortranarray(values)
+    assert plain.to_memory(turned).tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("shape", "pitch"), [((), 1), ((5,), 5), ((2, 3), 6), ((4, 3, 2), 6), ((1, 3, 2), 6), ((2, 2, 2, 2), 16)]
+)
+def test_a_row_pitch_that_is_left_out_is_the_length_of_a_row(shape: tuple[int, ...], pitch: int) -> None:
+    assert buffer(shape).row_pitch == pitch
+    assert buffer(shape) == buffer(shape, row_pitch=pitch)
+
+
+def test_a_row_pitch_shorter_than_a_row_or_without_rows_is_refused() -> None:
+    buffer((4, 3, 2), row_pitch=100)
+    for shape, pitch, row_bytes in (((4, 3, 2), 5, 6), ((4, 3, 2), -6, 6), ((1, 3, 2), 7, 6), ((5,), 8, 5)):
+        message = f"tensor 't' has rows of {row_bytes} bytes, which row_pitch = {pitch} contradicts"
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            buffer(shape, row_pitch=pitch)
+
+
+def test_the_gaps_between_rows_count_towards_the_memory() -> None:
+    gapped = Buffer("input", 1, (4, 5, 3), "int8", 0.1, -128, 30)
+    last = make_program().output
+    tensors = {"input": gapped, last.tensor: last}
+    entries = {"input": gapped, "tensors": tensors, "layers": ()}
+    make_program(config=replace(SMALL, activation_bytes=108), **entries)
+    with pytest.raises(ZeropointError, match="tensor 'input' ends at byte 106 of an activation memory of 104"):
+        make_program(config=replace(SMALL, activation_bytes=104), **entries)
 
 
 def test_other_entries_that_cannot_be_are_refused() -> None:
