@@ -3,6 +3,7 @@
 Modules:
 
 - ``onnx_float``: float networks from ONNX files; ``onnx_float_*`` are its parts.
+- ``tflite_model``: quantized networks from TensorFlow Lite files; ``tflite_*`` are its parts.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from zeropoint.model import FloatModel, QuantizedModel
 
 
 def load(path: Path) -> FloatModel | QuantizedModel:
-    """Return the model in a file, which is told by its name's suffix: ``.onnx`` (float32) or ``.zp`` (quantized).
+    """Return the model in a file, told by its name's suffix: ``.onnx`` (float32), ``.tflite`` or ``.zp`` (quantized).
 
     Raises
     ------
@@ -26,8 +27,14 @@ def load(path: Path) -> FloatModel | QuantizedModel:
         from zeropoint.importers import onnx_float
 
         return onnx_float.read(path)
+    if suffix == ".tflite":
+        from zeropoint.importers import tflite_model
+
+        return tflite_model.read(path)
     if suffix == ".zp":
         from zeropoint.model import zp_file
 
         return zp_file.load(path)
-    raise ZeropointError(f"cannot tell what '{path}' is: name a .onnx file (float32) or a .zp file (quantized)")
+    raise ZeropointError(
+        f"cannot tell what '{path}' is: name a .onnx file (float32), a .tflite file (int8 or uint8) or a .zp file"
+    )

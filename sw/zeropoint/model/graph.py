@@ -16,6 +16,7 @@ from zeropoint.model.operators import (
     DepthwiseConv2D,
     FullyConnected,
     Operator,
+    Requantize,
     Shape,
     Softmax,
 )
@@ -93,13 +94,15 @@ class Tensor:
     @property
     def scale(self) -> float:
         """The scale of a tensor quantized as a whole."""
-        assert self.quantization is not None and len(self.quantization.scale) == 1
+        assert self.quantization is not None
+        assert len(self.quantization.scale) == 1
         return self.quantization.scale[0]
 
     @property
     def zero_point(self) -> int:
         """The zero point of a tensor quantized as a whole."""
-        assert self.quantization is not None and len(self.quantization.zero_point) == 1
+        assert self.quantization is not None
+        assert len(self.quantization.zero_point) == 1
         return self.quantization.zero_point[0]
 
     @property
@@ -286,7 +289,9 @@ class QuantizedModel(_Model):
         source, target = self.tensors[operator.input], self.tensors[operator.output]
         if operator.keeps_quantization and ((source.dtype, source.quantization) != (target.dtype, target.quantization)):
             raise ZeropointError(f"{label}: output '{target.name}' must have the scale and zero point of its input")
-        if any(self.tensors[name].dtype != target.dtype for name in operator.inputs):
+        # QUANTIZE goes from the one type to the other, too.
+        mixed = any(self.tensors[name].dtype != target.dtype for name in operator.inputs)
+        if mixed and not isinstance(operator, Requantize):
             raise ZeropointError(f"{label}: inputs and output must all be int8 or all be uint8")
         if isinstance(operator, Conv2D | DepthwiseConv2D | FullyConnected):
             self._verify_weights(operator, label)

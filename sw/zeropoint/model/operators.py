@@ -3,8 +3,8 @@
 An operator names its tensors and holds what is not a tensor: strides, padding, the fused activation. Shapes have no
 batch dimension: a feature map is ``(height, width, channels)``, a vector ``(channels,)``. Weights are laid out as in
 TensorFlow Lite: convolution ``(out, kernel_height, kernel_width, in / groups)``, depthwise
-``(kernel_height, kernel_width, in · multiplier)`` with output channel ``c · multiplier + j`` fed by input channel ``c``,
-fully connected ``(out, in)``.
+``(kernel_height, kernel_width, in · multiplier)`` with output channel ``c · multiplier + j`` fed by input channel
+``c``, fully connected ``(out, in)``.
 """
 
 from dataclasses import dataclass, field
