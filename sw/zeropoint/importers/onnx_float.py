@@ -2,7 +2,8 @@
 
 :func:`read` is the way in. Its modules, in the order in which data meets them:
 
-- ``onnx_float_file``: an untrusted file, checked: nodes in order, constants, one input and one output.
+- ``onnx_float_arrays``: the strings and tensors of an untrusted file, checked.
+- ``onnx_float_file``: the file itself: nodes in order, constants, one input and one output.
 - ``onnx_float_translate``: nodes become operators one by one; ``onnx_float_constants`` evaluates those of constants.
 - ``onnx_float_view``: where the elements of an ONNX tensor lie in one of ours, through reshapes and transpositions.
 - ``onnx_float_layers``, ``onnx_float_shapes``, ``onnx_float_window``: what each ONNX operator becomes.
@@ -13,12 +14,10 @@ from pathlib import Path
 
 # Imported for the handlers that they register.
 from zeropoint.errors import ZeropointError
-from zeropoint.files import read_bytes
 from zeropoint.importers import onnx_float_layers, onnx_float_shapes  # noqa: F401
-from zeropoint.importers.onnx_float_file import MAX_FILE_BYTES, Graph, read_graph
+from zeropoint.importers.onnx_float_file import Graph, read_file
 from zeropoint.importers.onnx_float_fusion import fuse, rename_output
-from zeropoint.importers.onnx_float_translate import Translator
-from zeropoint.importers.onnx_float_view import AS_IN_FILE, CHANNELS_FIRST, LayoutError
+from zeropoint.importers.onnx_float_translate import Translator, in_either_order
 from zeropoint.model import FloatModel
 
 
@@ -54,25 +53,12 @@ def read(path: Path) -> FloatModel:
         If the file cannot be read, is inconsistent or too large, or holds what is not supported; the message names
         the file, the node or tensor, and what to do.
     """
-    path = Path(path)
-    data = read_bytes(path, MAX_FILE_BYTES)
-    try:
-        return _translate(read_graph(data, path.parent), path.stem)
-    except ZeropointError as error:
-        # Names that are not checked yet may hold anything.
-        text = "".join(
-            character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(error)
-        )
-        raise ZeropointError(f"'{path}': {text}") from None
+    return read_file(path, translate)
 
 
-def _translate(graph: Graph, name: str) -> FloatModel:
-    """Translate with the input's channels first and, if its elements then lie the wrong way, in the file's order."""
-    try:
-        model = Translator(graph, CHANNELS_FIRST).run(name)
-    except LayoutError as first:
-        try:
-            model = Translator(graph, AS_IN_FILE).run(name)
-        except LayoutError:
-            raise first from None
+def translate(graph: Graph, name: str) -> FloatModel:
+    """Return the network of a graph as a model of this name; as :func:`read` for the rest."""
+    if graph.input_type != "float32":
+        raise ZeropointError(f"input '{graph.input}' must be a float32 tensor; export the network in float32")
+    model = in_either_order(lambda order: Translator(graph, order).run(name))
     return rename_output(fuse(model), graph.output)

@@ -10,7 +10,8 @@ import onnx
 from onnx import TensorProto
 
 from zeropoint.errors import ZeropointError
-from zeropoint.importers.onnx_float_file import MAX_CONSTANT_BYTES, Node
+from zeropoint.importers.onnx_float_arrays import MAX_CONSTANT_BYTES
+from zeropoint.importers.onnx_float_file import Node
 
 Array = npt.NDArray[Any]
 

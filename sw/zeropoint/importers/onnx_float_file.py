@@ -1,52 +1,33 @@
 """Reading an untrusted .onnx file: its nodes in order, its constants, its one input and one output."""
 
 import heapq
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, TensorProto
 
 from zeropoint.errors import ZeropointError, quoted_list
+from zeropoint.files import read_bytes
+from zeropoint.importers.onnx_float_arrays import Array, Arrays, text, texts
 from zeropoint.model import Shape
 from zeropoint.model.graph import MAX_ELEMENTS, MAX_OPERATORS
 
-Array = npt.NDArray[Any]
+Result = TypeVar("Result")
 
 #: A longer file is refused: networks of that size are far beyond the accelerator, and parsing multiplies the memory.
 MAX_FILE_BYTES = 256 << 20
-#: All constants together; external data may be named many times over by a small file.
-MAX_CONSTANT_BYTES = 256 << 20
 #: Constants and nodes that fuse into one operator, and such that only compute shapes, outnumber our operators.
 MAX_NODES = 16 * MAX_OPERATORS
-MAX_RANK = 8
 MAX_NAME = 1024
 MIN_OPSET = 7
 
-#: Element types that a constant may have.
-_TYPES = frozenset(
-    (
-        TensorProto.FLOAT,
-        TensorProto.DOUBLE,
-        TensorProto.FLOAT16,
-        TensorProto.BOOL,
-        TensorProto.INT8,
-        TensorProto.INT16,
-        TensorProto.INT32,
-        TensorProto.INT64,
-        TensorProto.UINT8,
-        TensorProto.UINT16,
-        TensorProto.UINT32,
-        TensorProto.UINT64,
-    )
-)
+#: Element types that the input may have, and what they are called here.
+_INPUTS = {TensorProto.FLOAT: "float32", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +46,8 @@ class Node:
         Numbers, lists of numbers, strings and arrays, by name; others as onnx gives them.
     proto
         The node as onnx holds it.
+    written
+        The operator that the file has in this place, if it is another.
     """
 
     name: str
@@ -73,12 +56,13 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     proto: Any
+    written: str = ""
 
     @property
     def label(self) -> str:
         """How messages name the node."""
         name = f"'{self.name}'" if self.name else f"without a name, of output '{next(filter(None, self.outputs), '')}'"
-        return f"node {name} ({self.operator})"
+        return f"node {name} ({self.written or self.operator})"
 
     def flag(self, name: str, default: bool = False) -> bool:
         """Return an attribute that is 0 or 1."""
@@ -100,6 +84,8 @@ class Graph:
         Initializers by name.
     input, output
         Names of the one input and the one output.
+    input_type
+        ``"float32"``, ``"int8"`` or ``"uint8"``.
     batch
         The size of the input's first axis; 1 where the file leaves it open, as one sample is computed at a time.
     input_shape
@@ -108,16 +94,40 @@ class Graph:
         Every tensor name in the file.
     opset
         The version of ONNX's operators.
+    metadata
+        The file's own notes, printable text by key.
     """
 
     nodes: tuple[Node, ...]
     constants: Mapping[str, Array]
     input: str
     output: str
+    input_type: str
     batch: int
     input_shape: Shape
     names: frozenset[str]
     opset: int
+    metadata: Mapping[str, str]
+
+
+def read_file(path: Path, translate: Callable[[Graph, str], Result]) -> Result:
+    """Return what ``translate`` makes of a file's graph and name.
+
+    Raises
+    ------
+    ZeropointError
+        As :func:`read_graph` and ``translate``, with the file's name before it.
+    """
+    path = Path(path)
+    data = read_bytes(path, MAX_FILE_BYTES)
+    try:
+        return translate(read_graph(data, path.parent), path.stem)
+    except ZeropointError as error:
+        # Names that are not checked yet may hold anything.
+        text = "".join(
+            character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(error)
+        )
+        raise ZeropointError(f"'{path}': {text}") from None
 
 
 def read_graph(data: bytes, folder: Path) -> Graph:
@@ -140,7 +150,7 @@ def read_graph(data: bytes, folder: Path) -> Graph:
 
 def _graph(model: Any, folder: Path) -> Graph:
     graph = model.graph
-    arrays = _Arrays(folder)
+    arrays = Arrays(folder)
     opset = _opset(model)
     if graph.sparse_initializer:
         raise ZeropointError("has sparse initializers; save it with dense ones")
@@ -148,14 +158,14 @@ def _graph(model: Any, folder: Path) -> Graph:
         raise ZeropointError(
             f"has {len(graph.node)} nodes and {len(graph.initializer)} initializers; {MAX_NODES} at most"
         )
-    initializers = {_text(tensor, "name"): tensor for tensor in graph.initializer}
-    info = _only([value for value in graph.input if _text(value, "name") not in initializers], "input")
-    output = _text(_only(graph.output, "output"), "name")
+    initializers = {text(tensor, "name"): tensor for tensor in graph.initializer}
+    info = _only([value for value in graph.input if text(value, "name") not in initializers], "input")
+    output = text(_only(graph.output, "output"), "name")
     nodes = [_node(proto, arrays) for proto in graph.node]
     _check_unique(
         [info.name], (tensor.name for tensor in graph.initializer), (name for node in nodes for name in node.outputs)
     )
-    batch, shape = _input_shape(info)
+    kind, batch, shape = _input_type(info)
     live = _in_order(nodes, {info.name, *initializers}, output)
     used = {name for node in live for name in node.inputs} | {output}
     names = {info.name, output, *initializers, *(name for node in nodes for name in (*node.inputs, *node.outputs))}
@@ -165,24 +175,9 @@ def _graph(model: Any, folder: Path) -> Graph:
     constants = {
         name: arrays.read(tensor, f"initializer '{name}'") for name, tensor in initializers.items() if name in used
     }
-    return Graph(live, constants, info.name, output, batch, shape, frozenset(names), opset)
-
-
-def _text(message: Any, field: str) -> str:
-    """Return a string of a protobuf message."""
-    return _texts(message, field)[0]
-
-
-def _texts(message: Any, field: str) -> tuple[str, ...]:
-    """Return one or more strings of a protobuf message; those that are not UTF-8 it gives as bytes, or raises."""
-    try:
-        found = getattr(message, field)
-        values = (found,) if isinstance(found, str | bytes) else tuple(found)
-    except UnicodeDecodeError:
-        values = (b"",)
-    if not all(isinstance(value, str) for value in values):
-        raise ZeropointError("damaged: it has names that are not UTF-8; export or copy it again")
-    return values
+    notes = {text(entry, "key"): text(entry, "value") for entry in model.metadata_props}
+    metadata = {key: value for key, value in notes.items() if key.isprintable() and value.isprintable()}
+    return Graph(live, constants, info.name, output, kind, batch, shape, frozenset(names), opset, metadata)
 
 
 def _opset(model: Any) -> int:
@@ -215,9 +210,10 @@ def _check_unique(*groups: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _input_shape(info: Any) -> tuple[int, Shape]:
+def _input_type(info: Any) -> tuple[str, int, Shape]:
+    """Return the input's element type, its batch and its other sizes."""
     kind = info.type.tensor_type
-    if not info.type.HasField("tensor_type") or kind.elem_type != TensorProto.FLOAT:
+    if not info.type.HasField("tensor_type") or kind.elem_type not in _INPUTS:
         raise ZeropointError(f"input '{info.name}' must be a float32 tensor; export the network in float32")
     dims = list(kind.shape.dim)
     if not kind.HasField("shape") or len(dims) < 2:
@@ -231,22 +227,22 @@ def _input_shape(info: Any) -> tuple[int, Shape]:
             )
     if prod(sizes[1:]) > MAX_ELEMENTS:
         raise ZeropointError(f"input '{info.name}' has shape {tuple(sizes)}; {MAX_ELEMENTS} elements at most")
-    return max(1, sizes[0]), tuple(sizes[1:])
+    return _INPUTS[kind.elem_type], max(1, sizes[0]), tuple(sizes[1:])
 
 
-def _node(proto: Any, arrays: "_Arrays") -> Node:
-    operator, domain = _text(proto, "op_type"), _text(proto, "domain")
+def _node(proto: Any, arrays: Arrays) -> Node:
+    operator, domain = text(proto, "op_type"), text(proto, "domain")
     attributes: dict[str, Any] = {}
     node = Node(
-        name=_text(proto, "name"),
+        name=text(proto, "name"),
         operator=operator if domain in ("", "ai.onnx") else f"{domain}::{operator}",
-        inputs=_texts(proto, "input"),
-        outputs=_texts(proto, "output"),
+        inputs=texts(proto, "input"),
+        outputs=texts(proto, "output"),
         attributes=attributes,
         proto=proto,
     )
     for attribute in proto.attribute:
-        name = _text(attribute, "name")
+        name = text(attribute, "name")
         if name in attributes:
             raise ZeropointError(f"{node.label}: has the attribute '{name}' twice")
         if attribute.type == AttributeProto.TENSOR:
@@ -303,82 +299,3 @@ def _in_order(nodes: list[Node], given: set[str], output: str) -> tuple[Node, ..
             index = min(needs[index])
         raise ZeropointError(f"{nodes[index].label} depends on its own output: the graph has a cycle")
     return tuple(order)
-
-
-class _Arrays:
-    """Reads tensors' data, after checking their sizes against what they declare, within one budget of memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self._root = os.path.realpath(folder)
-        self._budget = MAX_CONSTANT_BYTES
-
-    def read(self, tensor: Any, what: str) -> Array:
-        """Return a tensor's data; ``what`` names it in messages."""
-        if tensor.data_type not in _TYPES:
-            known = tensor.data_type in TensorProto.DataType.values()
-            kind = TensorProto.DataType.Name(tensor.data_type) if known else tensor.data_type
-            raise ZeropointError(f"{what} has element type {kind}; export the network in float32")
-        shape = tuple(tensor.dims)
-        if len(shape) > MAX_RANK or any(size < 0 for size in shape) or prod(shape) > MAX_ELEMENTS:
-            raise ZeropointError(
-                f"{what} has shape {shape[: MAX_RANK + 1]}; {MAX_RANK} dimensions and {MAX_ELEMENTS} elements at most"
-            )
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        expected = prod(shape) * dtype.itemsize
-        external = tensor.data_location == TensorProto.EXTERNAL
-        if external:
-            location, offset, found = self._external(tensor, what, expected)
-        elif tensor.HasField("raw_data"):
-            found = len(tensor.raw_data)
-        else:
-            found = len(getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type))) * dtype.itemsize
-        if found != expected:
-            raise ZeropointError(f"{what} declares {expected} bytes in shape {shape}, but has {found}; export it again")
-        self._budget -= expected
-        if self._budget < 0:
-            raise ZeropointError(
-                f"{what} brings its constants beyond {MAX_CONSTANT_BYTES} bytes; use a smaller network"
-            )
-        little = dtype.newbyteorder("<")
-        if external:
-            try:
-                array = np.fromfile(location, little, prod(shape), offset=offset).reshape(shape)
-            except (OSError, ValueError) as error:
-                raise ZeropointError(f"{what} has its data in a file that cannot be read: {error}") from None
-        elif tensor.HasField("raw_data"):
-            array = np.frombuffer(tensor.raw_data, little).reshape(shape)
-        else:
-            try:
-                array = np.asarray(onnx.numpy_helper.to_array(tensor)).reshape(shape)
-            except (ValueError, OverflowError):
-                raise ZeropointError(f"{what} has values that do not fit its type; export it again") from None
-        # A lone infinity may be the open end of a Clip.
-        if array.dtype.kind == "f" and not np.all(np.isfinite(array)) and (array.ndim or np.isnan(array)):
-            raise ZeropointError(f"{what} has values that are NaN or infinite; train or export the network again")
-        return array.astype(dtype, copy=False)
-
-    def _external(self, tensor: Any, what: str, expected: int) -> tuple[str, int, int]:
-        """Return where a tensor keeps its data: a file inside the model's folder, the first byte, how many."""
-        entries = {_text(entry, "key"): _text(entry, "value") for entry in tensor.external_data}
-        location = entries.get("location", "")
-        target = os.path.realpath(os.path.join(self._root, location.replace("\0", "")))
-        inside = os.path.commonpath((self._root, target)) == self._root
-        if not location.isprintable() or not location or os.path.isabs(location) or not inside:
-            raise ZeropointError(
-                f"{what} has its data in {location!a}, outside the model's folder; put them beside the model"
-            )
-        if not os.path.isfile(target):
-            raise ZeropointError(
-                f"{what} has its data in the file {location!a}, which is missing; copy it beside the model"
-            )
-        try:
-            offset, length = int(entries.get("offset", 0)), int(entries.get("length", expected))
-        except ValueError:
-            raise ZeropointError(f"{what} has an offset or length of external data that is no number") from None
-        available = os.path.getsize(target)
-        if not 0 <= offset <= offset + length <= available:
-            raise ZeropointError(
-                f"{what} has its data at bytes {offset} … {offset + length} of {location!a}, "
-                f"which has {available}; copy that file again"
-            )
-        return target, offset, length

@@ -6,7 +6,8 @@ import numpy as np
 from onnx import TensorProto
 
 from zeropoint.errors import ZeropointError
-from zeropoint.importers.onnx_float_file import MAX_RANK, Node
+from zeropoint.importers.onnx_float_arrays import MAX_RANK
+from zeropoint.importers.onnx_float_file import Node
 from zeropoint.importers.onnx_float_translate import Array, Translator, handles
 from zeropoint.importers.onnx_float_view import View
 from zeropoint.model import Shape

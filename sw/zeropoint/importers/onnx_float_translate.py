@@ -7,7 +7,7 @@ tensors. The functions that translate one operator each are in ``onnx_float_laye
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,17 @@ import onnx
 
 from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.importers.names import Names
+from zeropoint.importers.onnx_float_arrays import MAX_CONSTANT_BYTES
 from zeropoint.importers.onnx_float_constants import FOLDABLE, constant, evaluate, one_line
-from zeropoint.importers.onnx_float_file import MAX_CONSTANT_BYTES, Graph, Node
-from zeropoint.importers.onnx_float_view import Groups, LayoutError, View, orders
+from zeropoint.importers.onnx_float_file import Graph, Node
+from zeropoint.importers.onnx_float_view import AS_IN_FILE, CHANNELS_FIRST, Groups, LayoutError, View, orders
 from zeropoint.model import FloatModel, Operator, Reshape, Shape, Tensor
 from zeropoint.model.graph import MAX_ELEMENTS
 
 Array = npt.NDArray[Any]
 Value = View | Array
 Handler = Callable[["Translator", Node], Value]
+Result = TypeVar("Result")
 
 #: What translates each operator; the modules of handlers add theirs.
 HANDLERS: dict[str, Handler] = {}
@@ -39,6 +41,20 @@ def handles(*operators: str) -> Callable[[Handler], Handler]:
     return register
 
 
+def in_either_order(attempt: Callable[[Mapping[int, Groups]], Result]) -> Result:
+    """Return what ``attempt`` makes of an input with its channels first.
+
+    If its elements then lie the wrong way, the input is taken in the file's order.
+    """
+    try:
+        return attempt(CHANNELS_FIRST)
+    except LayoutError as first:
+        try:
+            return attempt(AS_IN_FILE)
+        except LayoutError:
+            raise first from None
+
+
 class Translator:
     """Translates one graph; its methods are what handlers use.
 
@@ -51,6 +67,9 @@ class Translator:
     order
         Which ONNX axes of the input, by its rank, make up the axes of our tensor.
     """
+
+    #: Operators that are supported beside those with handlers.
+    beside: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, graph: Graph, order: Mapping[int, Groups]) -> None:
         self.graph = graph
@@ -111,13 +130,9 @@ class Translator:
         if node.operator != "Constant" and node.operator not in (HANDLERS if computed else FOLDABLE):
             if node.operator in HANDLERS:
                 raise ZeropointError("is not supported on constants alone; fold it before with onnx-simplifier")
-            hint = "export the network without it"
-            if "::" in node.operator:
-                hint += "; if it is a function of the model, inline it with onnx.inliner"
-            if "Quantize" in node.operator or node.operator.startswith("QLinear"):
-                hint = "export the network before it is quantized"
-            supported = quoted_list(sorted({*HANDLERS, "Constant"}), len(HANDLERS) + 1)
-            raise ZeropointError(f"is not supported; {hint}; supported operators are {supported}")
+            names = sorted({*HANDLERS, *self.beside, "Constant"})
+            supported = quoted_list(names, len(names))
+            raise ZeropointError(f"is not supported; {self._hint(node)}; supported operators are {supported}")
         context = type(onnx.checker.DEFAULT_CONTEXT)()
         context.ir_version = onnx.checker.DEFAULT_CONTEXT.ir_version
         context.opset_imports = {"": self.graph.opset}
@@ -125,6 +140,13 @@ class Translator:
             onnx.checker.check_node(node.proto, context)
         except onnx.checker.ValidationError as error:
             raise ZeropointError(f"is not as ONNX defines it: {one_line(error)}") from None
+
+    def _hint(self, node: Node) -> str:
+        """Return what to do about an operator that is not supported."""
+        if "Quantize" in node.operator or node.operator.startswith("QLinear"):
+            return "export the network before it is quantized"
+        more = "; if it is a function of the model, inline it with onnx.inliner" if "::" in node.operator else ""
+        return f"export the network without it{more}"
 
     def view(self, node: Node, index: int, *, batch_first: bool = True) -> View:
         """Return a node's input that the network computes."""

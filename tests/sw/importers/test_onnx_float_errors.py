@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support.onnx_models import make, node, read, save
 
 from zeropoint.errors import ZeropointError
-from zeropoint.importers import load, onnx_float, onnx_float_constants, onnx_float_file
+from zeropoint.importers import load, onnx_float, onnx_float_arrays, onnx_float_constants, onnx_float_file
 
 W34 = np.ones((3, 4), np.float32)
 
@@ -148,7 +148,7 @@ def test_damaged_bytes_never_escape_as_another_error(tmp_path: Path, seed: int) 
 
 
 def test_file_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_float, "MAX_FILE_BYTES", 50)
+    monkeypatch.setattr(onnx_float_file, "MAX_FILE_BYTES", 50)
     path = save(small(), tmp_path)
     with pytest.raises(ZeropointError, match="it is longer than 50 bytes"):
         onnx_float.read(path)
@@ -538,7 +538,7 @@ def test_external_data_in_a_folder_within(tmp_path: Path) -> None:
 
 
 def test_external_data_named_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_float_file, "MAX_CONSTANT_BYTES", 100)
+    monkeypatch.setattr(onnx_float_arrays, "MAX_CONSTANT_BYTES", 100)
     (tmp_path / "w.bin").write_bytes(W34.tobytes())
     nodes = [node("Gemm", "x w", "a"), node("Gemm", "x w1", "b"), node("Gemm", "x w2", "c")]
     nodes += [node("Add", "a b", "d"), node("Add", "c d")]
