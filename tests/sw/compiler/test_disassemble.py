@@ -1,6 +1,7 @@
 """A listing says everything about a program: reading it back gives the same words."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,3 +140,12 @@ def test_a_listing_whose_fields_and_words_differ_is_refused() -> None:
 def test_a_listing_that_is_none_is_refused(old: str, new: str, message: str) -> None:
     with pytest.raises(ZeropointError, match=re.escape(message)):
         assemble(disassemble([POOL]).replace(old, new, 1))
+
+
+def test_the_listings_in_the_documentation_are_such() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "isa.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```text\n(instruction .*?)^```", document, re.MULTILINE | re.DOTALL)
+    found = assemble("\n".join(blocks))
+    layers = [Layer("conv", "Conv2D+MaxPool2D", "a", 0, 1, 0), Layer("depthwise", "DepthwiseConv2D", "b", 1, 1, 0)]
+    assert disassemble(found, layers) == "\n".join(blocks)
+    assert [(i.paired_rows, i.window, i.pool_rows) for i in found] == [(1, 0, 2), (0, 1, 1)]
