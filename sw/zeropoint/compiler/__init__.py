@@ -5,6 +5,7 @@ Modules, in the order in which data meets them:
 - ``options``: the accelerator's configuration from a file and from options.
 - ``compile``: who computes what, where tensors lie, and the program as a whole.
 - ``allocate``: activation memory by liveness.
+- ``normalize``: rewrites that suit the array better.
 - ``plan``: which operators share a pass, and how rows lie in memory.
 - ``lower``: each operator's loop nests, by way of ``weighted``, ``channelwise`` and ``emit``.
 - ``pack``: weights in the order in which the array consumes them.

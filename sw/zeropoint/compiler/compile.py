@@ -7,6 +7,7 @@ import numpy as np
 from zeropoint.compiler.allocate import Request, allocate
 from zeropoint.compiler.emit import Emitter, Place, map_shape
 from zeropoint.compiler.lower import LOWERINGS, lower
+from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Step, plan, row_pitches
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError
@@ -61,6 +62,7 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
         If the model does not fit the configuration's memories (by how much, and which option would make it fit), or
         has an operator that the hardware cannot run where it stands.
     """
+    model = normalize(model)
     parts = partition(model)
     if not any(type(operator) in LOWERINGS for operator in parts.hardware):
         raise ZeropointError(f"model '{model.name}' has no operator for the hardware to run")
