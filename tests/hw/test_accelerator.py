@@ -127,7 +127,7 @@ def test_reset_in_the_middle_of_a_run():
         host = Host(ctx, dut, config)
         await host.load(**load)
         # While it fetches, while the array is fed, while outputs drain, and between layers.
-        for cycles in (3, 26, 40, 123, 500, 666, 733):
+        for cycles in (3, 40, 123, 500, 733):
             await host.command(Command.RUN)
             await ctx.tick().repeat(cycles)
             ctx.set(reset, 1)

@@ -28,7 +28,7 @@ def drain_config(columns, requantizers, pe=PEKind.MAC, accumulator_width=32):
 class Job:
     """An instruction and the outputs that it drains: accumulators, Σx, level, and cycles to spare before each."""
 
-    def __init__(self, config, instruction, rng, count=30, slack=4):
+    def __init__(self, config, instruction, rng, count=20, slack=4):
         limit = 1 << config.accumulator_width - 1
         self.instruction = instruction
         self.accumulators = rng.integers(-limit, limit, (count, config.columns))

@@ -57,7 +57,7 @@ class Vectors:
 def extremes():
     """The ends of int32 and of the multiplier, with every shift."""
     values = [INT32_MIN, INT32_MIN + 1, -HALF - 1, -HALF, -2, -1, 0, 1, 2, HALF - 1, HALF, INT32_MAX - 1, INT32_MAX]
-    multipliers = [0, 1, (1 << 16) - 1, 1 << 16, HALF, HALF + 1, INT32_MAX - 1, INT32_MAX]
+    multipliers = [0, 1, (1 << 16) - 1, HALF, HALF + 1, INT32_MAX]
     return Vectors(np.array(values)[:, None, None], np.array(multipliers)[:, None], np.arange(-31, 31), seed=1)
 
 
@@ -132,8 +132,8 @@ def keeps_within_int32(vectors):
 
 @pytest.mark.parametrize("rounding", Rounding)
 def test_bits_are_those_of_the_golden_model(rounding):
-    jobs = [(OUTPUTS[2], extremes()), (OUTPUTS[0], ties()), (OUTPUTS[4], ties()), (OUTPUTS[0], anything(2000, seed=3))]
-    jobs += [(output, in_range(1000, seed)) for seed, output in enumerate(OUTPUTS)]
+    jobs = [(OUTPUTS[2], extremes()), (OUTPUTS[0], ties()), (OUTPUTS[4], ties()), (OUTPUTS[0], anything(1000, seed=3))]
+    jobs += [(output, in_range(600, seed)) for seed, output in enumerate(OUTPUTS)]
     if rounding is Rounding.SINGLE:
         jobs = [(output, vectors.where(keeps_within_int32(vectors))) for output, vectors in jobs]
     assert {shift for _, vectors in jobs for shift in vectors.shift.tolist()} == set(range(-31, 31))
