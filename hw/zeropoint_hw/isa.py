@@ -84,7 +84,6 @@ FIELDS, INSTRUCTION_WORDS = _layout(
         ("input_unsigned", 1, _U, "activations read are uint8, not int8"),
         ("weights_unsigned", 1, _U, "weights are uint8, not int8"),
         ("weights_per_tap", 1, _U, "the weight address starts again at every tap and group, as pooling's ones do"),
-        ("overlap", 1, _U, "begins when the loops before it are through, without waiting for their last outputs"),
         ("swap_axes", 1, _U, "the column loop moves down the feature map, the row loop along its rows"),
         ("window", 1, _U, "lanes hold the latest taps along the column loop, as depthwise convolution wants them"),
         ("paired_rows", 1, _U, "an array cycle reads two kernel rows, the second from the lanes after the run"),
@@ -172,7 +171,6 @@ class Instruction:
     input_unsigned: int = 0
     weights_unsigned: int = 0
     weights_per_tap: int = 0
-    overlap: int = 0
     swap_axes: int = 0
     window: int = 0
     paired_rows: int = 0

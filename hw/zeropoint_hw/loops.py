@@ -42,8 +42,6 @@ class LoopNest(wiring.Component):
         The loop that moves on (``Level``).
     stalled : Out(1)
         An idle cycle.
-    finished : Out(1)
-        The last array cycle comes out in the next cycle; combinational.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -57,7 +55,6 @@ class LoopNest(wiring.Component):
                 "last": Out(1),
                 "level": Out(LEVEL_WIDTH),
                 "stalled": Out(1),
-                "finished": Out(1),
             }
         )
 
@@ -88,7 +85,6 @@ class LoopNest(wiring.Component):
         last = Signal()
         m.d.comb += last.eq(complete & (until_output == 0))
 
-        m.d.comb += self.finished.eq(working & (level == Level.END))
         m.d.sync += [
             self.valid.eq(working),
             self.first.eq(first),

@@ -6,12 +6,12 @@ import numpy as np
 
 from zeropoint.compiler.allocate import Request, allocate
 from zeropoint.compiler.emit import Emitter, Place, map_shape
-from zeropoint.compiler.lower import LOWERINGS, lower
+from zeropoint.compiler.lower import LOWERINGS, lower, runs_on_hardware
 from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Step, plan, row_pitches
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError
-from zeropoint.model import Operator, QuantizedModel, Reshape, Softmax
+from zeropoint.model import Add, Operator, QuantizedModel, Reshape, Softmax
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
 
@@ -30,17 +30,23 @@ def partition(model: QuantizedModel) -> Partition:
     Raises
     ------
     ZeropointError
-        If an operator that only the host runs comes before one for the hardware.
+        If an operator that only the host runs comes before one for the hardware, or neither runs an operator.
     """
     operators = model.operators
     cut = len(operators)
     while cut and isinstance(operators[cut - 1], Softmax):
         cut -= 1
     for operator in operators[:cut]:
-        if type(operator) not in LOWERINGS and not isinstance(operator, Reshape):
+        if isinstance(operator, Softmax):
             raise ZeropointError(
                 f"operator '{operator.name}' ({operator.kind}) runs on the host, so only such operators may follow it; "
                 f"split the model after '{operator.output}'"
+            )
+        if not isinstance(operator, Reshape) and not runs_on_hardware(operator):
+            form = f"{operator.kind} of a constant" if isinstance(operator, Add) else operator.kind
+            raise ZeropointError(
+                f"operator '{operator.name}' ({form}) is not for the hardware; only the golden model computes it: "
+                f"change the network to do without it"
             )
     return Partition(operators[:cut], operators[cut:])
 

@@ -42,6 +42,15 @@ LOWERINGS: dict[type[Operator], _Lowering] = {
 }
 
 
+def runs_on_hardware(operator: Operator) -> bool:
+    """Return whether the hardware computes an operator; not of every one does it compute every form."""
+    if isinstance(operator, Add) and operator.constant:
+        return False
+    if isinstance(operator, Pad) and operator.value is not None:
+        return False
+    return type(operator) in LOWERINGS
+
+
 def lower(model: QuantizedModel, step: Step, places: Mapping[str, Place], emitter: Emitter) -> None:
     """Emit the instructions of one step.
 

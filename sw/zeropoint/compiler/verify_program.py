@@ -8,7 +8,7 @@ import numpy.typing as npt
 from zeropoint.compiler.program import Program
 from zeropoint.errors import ZeropointError
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.isa import HISTORY_DEPTH, Instruction
+from zeropoint_hw.isa import HISTORY_DEPTH, Accumulate, Instruction
 
 _ADDRESSES = 1 << 20
 
@@ -23,7 +23,7 @@ def verify(program: Program) -> None:
     - A ``window`` reads at most ``HISTORY_DEPTH`` words a position, of as many channels as the array keeps, without
       pooling; the hardware must have a history.
     - With ``paired_rows``, two runs fit the lanes, and the second lies in the banks that follow the first one's.
-    - ``overlap`` is 0.
+    - ``PAIR`` has shared parameters: its beats come later than the parameters that would go with them.
     - The loops take no row number beyond 2^16 − 1 and no place in a row beyond 2^20 − 1, masked out or not.
     - Weights, and the parameters of channels that are written, come from words that the program fills.
     - Activations that are read, which are those that are not masked out, and written lie in the activation memory.
@@ -121,8 +121,8 @@ def _shape_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
 
 def _mode_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
     """Yield which ways of working are asked for that the hardware does not have, or not for these loops."""
-    if i.overlap:
-        yield "overlap must be 0: instructions follow one another"
+    if i.accumulate == Accumulate.PAIR and not i.parameters_shared:
+        yield "parameters_shared must be 1 where operands are paired: sums come too late for parameters of their own"
     if i.window:
         if config.window_taps == 1:
             yield "window is 1, but the configuration has window_taps = 1"

@@ -11,6 +11,7 @@ from zeropoint.compiler.pack import PackedWeights, pack_dense, pack_depthwise, p
 from zeropoint.compiler.plan import pairs_rows
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Conv2D, DepthwiseConv2D, FullyConnected, MaxPool2D, QuantizedModel, Tensor
+from zeropoint.numerics import Rounding
 from zeropoint_hw.config import PEKind
 from zeropoint_hw.isa import HISTORY_DEPTH
 
@@ -49,7 +50,10 @@ class _Weighted:
             bias = data.astype(np.int64)
         bias = bias[channels]
         folds = self.emitter.config.pe is PEKind.FOLD
-        self._check_width(packed, 0 if folds else input_zero, 0 if folds else self.weight_zero)
+        worst = self._worst_sum(packed, 0 if folds else input_zero, 0 if folds else self.weight_zero)
+        self._check_width(worst)
+        if self.model.rounding is Rounding.SINGLE:
+            self._check_left_shift(int(np.abs(bias).max(initial=0)) + worst, int(scaling.shift[channels].max()))
         if folds:
             bias = packed.folded_bias(bias, input_zero, self.weight_zero)
         return {
@@ -62,21 +66,30 @@ class _Weighted:
             "parameter_base": self.emitter.add_parameters(bias, scaling.multiplier[channels], scaling.shift[channels]),
         }
 
-    def _check_width(self, packed: PackedWeights, input_zero: int, weight_zero: int) -> None:
-        """Refuse what might not fit the accumulators; modulo 2^32 is what the arithmetic defines anyway."""
-        width = self.emitter.config.accumulator_width
-        if width == 32:
-            return
+    def _worst_sum(self, packed: PackedWeights, input_zero: int, weight_zero: int) -> int:
+        """Return a bound on the magnitude of an accumulator."""
         low, high = self.source.tensor.limits
         words = packed.words if self.weights.dtype == "uint8" else packed.words.view(np.int8)
         lanes, columns = self.emitter.config.lanes, self.emitter.config.columns
         per_output = packed.places // lanes
         magnitude = np.abs(words.astype(np.int64) - weight_zero).reshape(-1, per_output, columns, lanes)
-        worst = int(magnitude.sum(axis=(1, 3)).max()) * max(abs(low - input_zero), abs(high - input_zero))
-        if worst >= 1 << width - 1:
+        return int(magnitude.sum(axis=(1, 3)).max()) * max(abs(low - input_zero), abs(high - input_zero))
+
+    def _check_width(self, worst: int) -> None:
+        """Refuse what might not fit narrow accumulators; with 32 bits, modulo 2^32 is what the arithmetic defines."""
+        width = self.emitter.config.accumulator_width
+        if width < 32 and worst >= 1 << width - 1:
             raise ZeropointError(
                 f"operator '{self.operator.name}' ({self.operator.kind}): sums reach ±{worst}, beyond an accumulator "
                 f"of {width} bits; choose accumulator_width = {worst.bit_length() + 1} or more"
+            )
+
+    def _check_left_shift(self, worst: int, shift: int) -> None:
+        """Refuse sums that single rounding's left shift would lose; double rounding's wraps by definition."""
+        if worst << max(shift, 0) >= 1 << 31:
+            raise ZeropointError(
+                f"operator '{self.operator.name}' ({self.operator.kind}): with single rounding, sums up to ±{worst} "
+                f"shifted left by {shift} must fit 32 bits; quantize the output '{self.operator.output}' more coarsely"
             )
 
 

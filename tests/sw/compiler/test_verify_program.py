@@ -18,7 +18,7 @@ from zeropoint.compiler.verify_program import verify
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Padding, QuantizedModel
 from zeropoint_hw.config import AcceleratorConfig, PEKind
-from zeropoint_hw.isa import Instruction
+from zeropoint_hw.isa import Accumulate, Instruction
 
 CONFIG = AcceleratorConfig(
     lanes=2, columns=4, requantizers=2, activation_bytes=96, weight_bytes=8 * 200, parameter_channels=40
@@ -43,7 +43,7 @@ def program_of(*instructions: Instruction, config: AcceleratorConfig = CONFIG, *
 
 def enumerate_faults(config: AcceleratorConfig, i: Instruction) -> set[str]:
     """Go through an instruction cycle by cycle, and return the fields with which something is wrong."""
-    faults = {"overlap"} if i.overlap else set()
+    faults = {"parameters_shared"} if i.accumulate == Accumulate.PAIR and not i.parameters_shared else set()
     reads: set[int] = set()
     writes: set[int] = set()
     channels_left = i.output_channels
@@ -214,7 +214,7 @@ def random_small(rng: np.random.Generator, config: AcceleratorConfig) -> Instruc
         "weight_base": up_to(45),
         "parameter_base": up_to(12),
         "output_base": up_to(90),
-        "overlap": 1,
+        "accumulate": Accumulate.PAIR,
     }
     kind = rng.choice(["plain", "pooled", "sweep", "paired"])
     if kind == "pooled":
@@ -296,7 +296,7 @@ def agree_with_enumeration(rng: np.random.Generator, config: AcceleratorConfig, 
     # Both verdicts, with every feature, and every kind of fault, have occurred often enough.
     assert min(seen[feature, good] for feature in FEATURES for good in (False, True)) >= 4, seen
     fields = ["idle", "output_channels", "weight_base", "parameter_base", "input_base", "output_base", "beats"]
-    fields += ["overlap", "columns", "window", "paired_rows", "pair_step"]
+    fields += ["parameters_shared", "columns", "window", "paired_rows", "pair_step"]
     assert min(blamed[field] for field in fields) >= 2, blamed
 
 
@@ -362,7 +362,11 @@ PLAIN = Instruction(end=1, run=2, row_bytes=2, output_base=90)
             {"columns": 2, "warmup": 2},
             "columns must be 3 or a multiple of 1 more, so that the last position of a row brings an output, not 2",
         ),
-        ({}, {"overlap": 1}, "overlap must be 0: instructions follow one another"),
+        (
+            {},
+            {"accumulate": Accumulate.PAIR},
+            "parameters_shared must be 1 where operands are paired: sums come too late for parameters of their own",
+        ),
         (
             {"window": 1, "run": 2},
             {"window": 1, "run": 3},
