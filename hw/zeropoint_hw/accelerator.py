@@ -116,11 +116,20 @@ class Accelerator(wiring.Component):
         m.submodules.pooler = pooler = Pooler(config)
         m.submodules.writer = writer = Writer(config)
 
-        instruction = sequencer.instruction
-        for stage in (loops, addresses, array, drain, requantizer, pooler, writer):
+        # An instruction starts while the last beats of the one before are still on their way to memory, so what they
+        # meet there changes that much later.
+        instruction, start = sequencer.instruction, sequencer.start
+        late_instruction = Signal.like(instruction)
+        late_start = delay(m, start, Requantizer.NOTICE + Pooler.LATENCY, "start")
+        with m.If(late_start):
+            m.d.sync += late_instruction.eq(instruction)
+        for stage in (loops, addresses, array, drain):
             m.d.comb += stage.instruction.eq(instruction)
-        for stage in (loops, addresses, drain, writer):
-            m.d.comb += stage.start.eq(sequencer.start)
+        for stage in (requantizer, pooler, writer):
+            m.d.comb += stage.instruction.eq(late_instruction)
+        for stage in (loops, addresses, drain):
+            m.d.comb += stage.start.eq(start)
+        m.d.comb += writer.start.eq(delay(m, late_start, 1, "writer_start"))
 
         # From the loop nest to the array: the weight address waits until the activations are on their way.
         read_latency = InputAddress.LATENCY + ActivationMemory.READ_LATENCY
@@ -170,6 +179,7 @@ class Accelerator(wiring.Component):
             pooler.results.eq(requantizer.results),
             writer.beat.eq(pooler.pooled_beat),
             writer.beat_level.eq(pooler.pooled_level),
+            sequencer.ending.eq(requantizer.ending),
             sequencer.done.eq(writer.done),
             sequencer.program_data.eq(program.read_data),
             program.read_address.eq(sequencer.program_address),
@@ -186,7 +196,7 @@ class Accelerator(wiring.Component):
             counters.fetching.eq(sequencer.fetching),
             counters.working.eq(loops.valid),
             counters.stalled.eq(loops.stalled),
-            counters.done.eq(writer.done),
+            counters.done.eq(sequencer.retired),
         ]
         self._connect_host(m, sequencer, counters, activations, weights, parameters, program)
         return m

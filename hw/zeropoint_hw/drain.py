@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import AcceleratorConfig, PEKind
-from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, delay
+from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level
 
 
 class Drain(wiring.Component):
@@ -28,7 +28,7 @@ class Drain(wiring.Component):
     done, done_level, accumulators, activation_sum : In
         As the array gives them.
     parameter_address : Out
-        Word of the parameter memory; its data are expected with the beat, two cycles later.
+        Word of the parameter memory; its data go with the beat of two cycles later.
     beat : Out(1)
         A beat.
     beat_level : Out(4)
@@ -39,7 +39,7 @@ class Drain(wiring.Component):
         The beat's accumulators, the first channel first.
     """
 
-    LATENCY = 3
+    LATENCY = 2
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -73,30 +73,30 @@ class Drain(wiring.Component):
             m.d.sync += held.eq(held.as_value() >> config.requantizers * config.accumulator_width)
             m.d.sync += [left.eq(left - 1), active.eq(left != 0)]
 
-        last = active & (left == 0)
+        # A beat's parameters are asked for a cycle ahead of it.
+        asked = self.done | (active & (left != 0))
+        asked_last = Mux(self.done, i.beats == 0, left == 1)
+        asked_level = Mux(self.done, self.done_level, level)
         group, address = Signal.like(self.parameter_address), Signal.like(self.parameter_address)
         m.d.comb += self.parameter_address.eq(address)
         with m.If(self.start):
             m.d.sync += [group.eq(i.parameter_base), address.eq(i.parameter_base)]
-        with m.Elif(active & ~i.parameters_shared):
+        with m.Elif(asked & ~i.parameters_shared):
             m.d.sync += address.eq(address + 1)
-            with m.If(last & (level == Level.GROUP)):
+            with m.If(asked_last & (asked_level == Level.GROUP)):
                 m.d.sync += group.eq(address + 1)
-            with m.Elif(last):
+            with m.Elif(asked_last):
                 m.d.sync += address.eq(group)
 
-        now = Signal(data.ArrayLayout(self._accumulator, config.requantizers))
-        m.d.sync += now.eq(held.as_value())
         correction = Signal(signed(32))
         if config.pe is PEKind.FOLD:
-            held_sum = Signal(self._accumulator)
             with m.If(self.done):
-                m.d.sync += held_sum.eq(self.activation_sum)
-            m.d.sync += correction.eq(held_sum * i.weight_zero_point)
-        m.d.sync += [value.eq(early - correction) for value, early in zip(self.values, now, strict=True)]
-        m.d.comb += [
-            self.beat.eq(delay(m, active, 2, "active")),
-            self.beat_level.eq(delay(m, Mux(last, level, Level.CHUNK), 2, "level")),
-            self.beat_pools.eq(delay(m, level < Level.COLUMN, 2, "pools")),
+                m.d.sync += correction.eq(self.activation_sum * i.weight_zero_point)
+        for value, accumulator in zip(self.values, list(held)[: config.requantizers], strict=True):
+            m.d.sync += value.eq(accumulator - correction)
+        m.d.sync += [
+            self.beat.eq(active),
+            self.beat_level.eq(Mux(left == 0, level, Level.CHUNK)),
+            self.beat_pools.eq(level < Level.COLUMN),
         ]
         return m

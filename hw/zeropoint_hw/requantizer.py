@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.isa import Round
-from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, ParameterLayout, delay
+from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, ParameterLayout, delay
 
 
 class RequantizerLane(wiring.Component):
@@ -114,9 +114,12 @@ class Requantizer(wiring.Component):
         As they came in.
     results : Out(ArrayLayout(8, count))
         Activations.
+    ending : Out(1)
+        The instruction's last beat, ``NOTICE`` cycles before it comes out.
     """
 
     LATENCY = RequantizerLane.LATENCY
+    NOTICE = 2
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -132,6 +135,7 @@ class Requantizer(wiring.Component):
                 "result_level": Out(LEVEL_WIDTH),
                 "result_pools": Out(1),
                 "results": Out(data.ArrayLayout(8, count)),
+                "ending": Out(1),
             }
         )
 
@@ -145,10 +149,11 @@ class Requantizer(wiring.Component):
                 lane.parameters.eq(self.parameters[index]),
                 self.results[index].eq(lane.result),
             ]
+        tag = Cat(self.beat, self.beat_pools, self.beat_level)
+        early = delay(m, tag, self.LATENCY - self.NOTICE, "tag")
         m.d.comb += [
-            self.result_beat.eq(delay(m, self.beat, self.LATENCY, "beat")),
-            self.result_level.eq(delay(m, self.beat_level, self.LATENCY, "level")),
-            self.result_pools.eq(delay(m, self.beat_pools, self.LATENCY, "pools")),
+            self.ending.eq(early[0] & (early[2:] == Level.END)),
+            Cat(self.result_beat, self.result_pools, self.result_level).eq(delay(m, early, self.NOTICE, "late_tag")),
         ]
         return m
 

@@ -14,8 +14,8 @@ class Sequencer(wiring.Component):
     """Runs the layer program, one instruction after the other.
 
     After ``run`` it executes from the program's start to the instruction with ``end``; after ``step``, one instruction
-    from where the last step ended. An instruction starts when the last output of the one before is written. The next
-    instruction is fetched while one executes, and the first one while the accelerator rests.
+    from where the last step ended. An instruction starts as soon as it can read the last output of the one before. The
+    next instruction is fetched while one executes, and the first one while the accelerator rests.
 
     Members
     -------
@@ -35,8 +35,12 @@ class Sequencer(wiring.Component):
         The current instruction, still from ``start`` to ``done``.
     start : Out(1)
         The instruction begins.
+    ending : In(1)
+        Its last output will be written before an instruction that starts in the next cycle reads anything.
     done : In(1)
         Its last output is being written.
+    retired : Out(1)
+        The instruction is over: another one starts, or the accelerator rests.
     fetching : Out(1)
         An instruction is awaited.
     """
@@ -53,7 +57,9 @@ class Sequencer(wiring.Component):
                 "program_data": In(32),
                 "instruction": Out(InstructionLayout),
                 "start": Out(1),
+                "ending": In(1),
                 "done": In(1),
+                "retired": Out(1),
                 "fetching": Out(1),
             }
         )
@@ -85,27 +91,39 @@ class Sequencer(wiring.Component):
             m.d.sync += arrived_words.eq(arrived_words + 1)
 
         take = Signal()
+        # The last output of the instruction before is still to be written.
+        trailing = Signal()
+        with m.If(self.done):
+            m.d.sync += trailing.eq(0)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += rewind.eq(self.program_written | (self.run & ~at_start))
                 with m.If(self.run | self.step):
                     m.d.sync += stepping.eq(self.step)
-                    m.d.comb += self.restart.eq(self.run | at_start)
+                    m.d.comb += [self.restart.eq(self.run | at_start), take.eq(full & ~rewind)]
                     m.next = "FETCH"
+                    with m.If(take):
+                        m.next = "START"
             with m.State("FETCH"):
                 m.d.comb += [self.busy.eq(1), self.fetching.eq(1), take.eq(full)]
-                with m.If(full):
+                with m.If(take):
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += [self.busy.eq(1), self.start.eq(1)]
                 m.next = "EXECUTE"
             with m.State("EXECUTE"):
                 m.d.comb += self.busy.eq(1)
-                with m.If(self.done):
-                    with m.If(self.instruction.end | stepping):
+                with m.If(self.instruction.end | stepping):
+                    m.d.comb += self.retired.eq(self.done & ~trailing)
+                    with m.If(self.retired):
                         m.next = "IDLE"
-                    with m.Else():
+                with m.Else():
+                    m.d.comb += [self.retired.eq(self.ending), take.eq(self.ending & full)]
+                    with m.If(self.retired):
+                        m.d.sync += trailing.eq(1)
                         m.next = "FETCH"
+                    with m.If(take):
+                        m.next = "START"
 
         with m.If(take):
             m.d.sync += [
