@@ -15,7 +15,7 @@ class ActivationMemory(wiring.Component):
 
     Byte ``a`` lies in bank ``a mod lanes``, row ``a div lanes``; each bank has a row address of its own, and a rotation
     brings bank to lane. One read and one write can start in every cycle. A read answers ``READ_LATENCY`` cycles after
-    its address and sees writes that began at least two cycles before it. Bytes beyond the memory's end read as anything
+    its address and sees the writes of all cycles before that. Bytes beyond the memory's end read as anything
     and are not to be written.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The sequencer: starts an instruction, waits for its last output, and fetches the next one meanwhile."""
+"""The sequencer: starts an instruction, waits until it is out of the next one's way, which it fetches meanwhile."""
 
 from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import wiring
@@ -14,8 +14,12 @@ class Sequencer(wiring.Component):
     """Runs the layer program, one instruction after the other.
 
     After ``run`` it executes from the program's start to the instruction with ``end``; after ``step``, one instruction
-    from where the last step ended. An instruction starts as soon as it can read the last output of the one before. The
-    next instruction is fetched while one executes, and the first one while the accelerator rests.
+    from where the last step ended. The next instruction is fetched while one executes, and the first one while the
+    accelerator rests; ``start`` comes in the cycle after that in which an instruction is both wanted and fetched.
+
+    The next instruction is wanted when ``ending`` comes, while the last outputs of the one under way are still to be
+    written: the ``done`` of that one follows ``start`` by a few cycles, and ends nothing. An instruction after which
+    the accelerator rests, the program's last one or a step, is over only when its own ``done`` comes.
 
     Members
     -------
@@ -24,7 +28,7 @@ class Sequencer(wiring.Component):
     restart : Out(1)
         Execution begins at the program's start.
     busy : Out(1)
-        An instruction is being fetched or executed.
+        An instruction is being fetched or executed, up to and with the cycle of the last one's ``done``.
     program_written : In(1)
         The program changes: what was fetched is fetched again.
     program_address : Out
@@ -32,15 +36,16 @@ class Sequencer(wiring.Component):
     program_data : In(32)
         That word, ``WordMemory.READ_LATENCY`` cycles later.
     instruction : Out(InstructionLayout)
-        The current instruction, still from ``start`` to ``done``.
+        The current instruction, held still from ``start`` to the next one's ``start``.
     start : Out(1)
         The instruction begins.
     ending : In(1)
-        Its last output will be written before an instruction that starts in the next cycle reads anything.
+        Its last output will be written before an instruction that starts in the next cycle reads anything. Comes once
+        for each instruction, after the ``done`` of the one before.
     done : In(1)
-        Its last output is being written.
+        Its last output is being written. Comes once for each instruction, after its ``ending``.
     retired : Out(1)
-        The instruction is over: another one starts, or the accelerator rests.
+        The instruction's last cycle, as the counters see it: that of ``ending``, or of ``done`` if rest follows.
     fetching : Out(1)
         An instruction is awaited.
     """

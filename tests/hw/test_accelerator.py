@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import ResetInserter, Signal
 from support.gateware import packed, refused
-from support.hand_made import Network, SlidingNetwork
+from support.hand_made import DenseNetwork, Network, SlidingNetwork
 from support.host import Host
 from support.layer_program import array_cycles, execute, output_sums, random_loops
 
@@ -12,6 +12,7 @@ from zeropoint.numerics import quantize_multiplier
 from zeropoint_hw.accelerator import Accelerator, Rom
 from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
 from zeropoint_hw.isa import IDENTIFICATION, Accumulate, Command, Instruction, Register, Round
+from zeropoint_hw.requantizer import Requantizer
 from zeropoint_sim.bench import run_bench
 
 
@@ -87,6 +88,52 @@ def test_whole_program_again_and_again(kind, config):
             await network.check(host, *tensors)
 
     run_bench(dut, bench, deadline=50_000)
+
+
+DENSE_CONFIGS = [
+    accelerator_config(1, 1, rows=200),
+    accelerator_config(2, 4, 1, rows=100),
+    accelerator_config(2, 4, 2, rows=100),
+    accelerator_config(4, 4, 1, rows=50),
+    accelerator_config(4, 4, 2, source=WeightSource.ROM, rows=50),
+    accelerator_config(4, 4, 4, pe=PEKind.FOLD, rows=50),
+    accelerator_config(8, 2, 1, rows=25),
+    accelerator_config(8, 2, 2, pe=PEKind.FOLD, rows=25),
+    accelerator_config(4, 8, 4, rows=50),
+]
+
+
+def layer_after_layer(config):
+    """Hold two layers, the second of which reads the first's last outputs at once, against NumPy."""
+    network = DenseNetwork(config, seed=config.columns)
+    dut, load = network.accelerator()
+
+    async def bench(ctx):
+        host = Host(ctx, dut, config)
+        await host.load(**load)
+        # What the hidden tensor holds before is not what the second layer must read.
+        for _ in range(3):
+            tensors = network.tensors()
+            await network.give(host, *tensors)
+            busy = await host.run()
+            await network.check(host, *tensors)
+            await check_counters(host, config, network.instructions, busy)
+            # The second one starts as soon as the first lets it: it has been fetched.
+            assert (await host.registers())[Register.STALL_FETCH] == 0
+
+    run_bench(dut, bench, deadline=20_000)
+
+
+@pytest.mark.parametrize("config", DENSE_CONFIGS, ids=str_of)
+def test_layer_after_layer(config):
+    layer_after_layer(config)
+
+
+@pytest.mark.parametrize("config", DENSE_CONFIGS, ids=str_of)
+def test_start_that_is_a_cycle_early_is_seen(config, monkeypatch):
+    monkeypatch.setattr(Requantizer, "NOTICE", Requantizer.NOTICE + 1)
+    with pytest.raises(AssertionError, match="Mismatched elements"):
+        layer_after_layer(config)
 
 
 def test_steps():

@@ -18,7 +18,7 @@ def replay(config, accesses, memory=ActivationMemory, split=None, jump=0):
     """Put ``accesses`` (read address, write address, bytes written), one a cycle, through a memory full of zeros.
 
     A bytearray is the model. Every byte that its promise covers is checked: within the memory, and not written in the
-    cycle of the read or in the one before. Lanes from ``split`` on read ``jump`` rows further on.
+    cycle of the read. Lanes from ``split`` on read ``jump`` rows further on.
     """
     dut = memory(config)
     split = config.lanes if split is None else split
@@ -48,7 +48,7 @@ def replay(config, accesses, memory=ActivationMemory, split=None, jump=0):
                 pending[cycle + dut.READ_LATENCY] = {
                     lane: model[address]
                     for lane, address in enumerate(places)
-                    if address < size and written_at[address] < cycle - 1
+                    if address < size and written_at[address] < cycle
                 }
                 model[write : write + len(data)] = bytes(data)
                 written_at[write : write + len(data)] = cycle

@@ -7,24 +7,30 @@ from support.gateware import packed
 
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import FIELDS, INSTRUCTION_WORDS
-from zeropoint_hw.layout import InstructionLayout
+from zeropoint_hw.layout import InstructionLayout, delay
 from zeropoint_hw.memory import WordMemory
 from zeropoint_hw.sequencer import Sequencer
 from zeropoint_sim.bench import run_bench
 
 #: Cycles from the one in which the first word is asked for to the one in which the instruction is there.
 FETCH_CYCLES = INSTRUCTION_WORDS + WordMemory.READ_LATENCY
+INPUTS = ("run", "step", "ending", "done", "program_written")
+OUTPUTS = ("restart", "busy", "start", "retired", "fetching")
 
 
 class Fetching(wiring.Component):
-    """A sequencer with its program memory, which the host can write."""
+    """A sequencer with its program memory, which the host can write.
 
-    def __init__(self, depth):
+    Each input named in ``again`` comes once more a cycle later, and each in ``late`` only then: what must not be.
+    """
+
+    def __init__(self, depth, again=(), late=()):
         self.config = AcceleratorConfig(program_words=depth)
+        self.again, self.late = again, late
         super().__init__(
             {
-                **{name: In(1) for name in ("run", "step", "done", "program_written")},
-                **{name: Out(1) for name in ("restart", "busy", "start", "fetching")},
+                **{name: In(1) for name in INPUTS},
+                **{name: Out(1) for name in OUTPUTS},
                 "instruction": Out(InstructionLayout),
                 "write_address": In(range(depth)),
                 "write_data": In(32),
@@ -35,10 +41,14 @@ class Fetching(wiring.Component):
         m = Module()
         m.submodules.sequencer = sequencer = Sequencer(self.config)
         m.submodules.program = program = WordMemory(32, self.config.program_words, 32)
-        inputs, outputs = ("run", "step", "done", "program_written"), ("restart", "busy", "start", "fetching")
+        for name in INPUTS:
+            given = getattr(self, name)
+            if name in (*self.again, *self.late):
+                later = delay(m, given, 1, f"{name}_later")
+                given = later if name in self.late else given | later
+            m.d.comb += getattr(sequencer, name).eq(given)
         m.d.comb += [
-            *(getattr(sequencer, name).eq(getattr(self, name)) for name in inputs),
-            *(getattr(self, name).eq(getattr(sequencer, name)) for name in outputs),
+            *(getattr(self, name).eq(getattr(sequencer, name)) for name in OUTPUTS),
             self.instruction.eq(sequencer.instruction),
             program.read_address.eq(sequencer.program_address),
             sequencer.program_data.eq(program.read_data),
@@ -59,12 +69,28 @@ def program_of(count, seed):
     return words
 
 
-class Story:
-    """Follows a sequencer cycle by cycle, and knows when each instruction must have been fetched."""
+#: Cycles from an instruction's start to its ``ending``; those after which the next one is just fetched, among them.
+WORKING = (5, 10, FETCH_CYCLES - 1, FETCH_CYCLES, FETCH_CYCLES + 1, 80)
 
-    def __init__(self, depth, seed=1):
-        self.dut = Fetching(depth)
+
+class Story:
+    """Follows a sequencer cycle by cycle, and knows when each instruction must have been fetched.
+
+    Parameters
+    ----------
+    depth
+        Words of the program memory.
+    lags, working
+        What to draw from: cycles from an instruction's ``ending`` to its ``done``, and from its ``start`` to
+        ``ending``, both included.
+    faults
+        For :class:`Fetching`.
+    """
+
+    def __init__(self, depth, seed=1, lags=(1, 2, 3, 4), working=WORKING, **faults):
+        self.dut = Fetching(depth, **faults)
         self.rng = np.random.default_rng(seed)
+        self.lags, self.working = lags, working
         self.chapters = []
 
     def load(self, words):
@@ -85,6 +111,7 @@ class Story:
             self.ctx, self.cycle = ctx, 0
             self.fetched_at = FETCH_CYCLES
             self.at_start = True
+            self.done_at = None
             for chapter in self.chapters:
                 await chapter()
                 assert not ctx.get(dut.busy)
@@ -95,6 +122,7 @@ class Story:
     async def _tick(self):
         await self.ctx.tick()
         self.cycle += 1
+        self.ctx.set(self.dut.done, self.cycle == self.done_at)
 
     async def _ticks(self, cycles):
         for _ in range(cycles):
@@ -116,7 +144,7 @@ class Story:
         self.at_start = True
 
     async def _command(self, command, words, indices):
-        ctx, dut, rng = self.ctx, self.dut, self.rng
+        ctx, dut = self.ctx, self.dut
         ctx.set(getattr(dut, command), 1)
         assert ctx.get(dut.restart) == (command == "run" or self.at_start)
         await self._tick()
@@ -124,28 +152,45 @@ class Story:
         if command == "run" and not self.at_start:
             self._fetches_again()
         for index in indices:
-            for _ in range(max(1, self.fetched_at + 1 - self.cycle)):
-                assert ctx.get(dut.busy)
-                assert ctx.get(dut.fetching)
-                assert not ctx.get(dut.start)
-                await self._tick()
+            await self._awaited(index)
             # The next one is asked for from here on.
             self.fetched_at = self.cycle + FETCH_CYCLES
             self.at_start = index == len(words) - 1
-            working = int(rng.choice([2, 10, FETCH_CYCLES - 2, FETCH_CYCLES - 1, FETCH_CYCLES, 60]))
-            for cycle in range(working):
-                # Commands that come while it is busy are ignored.
-                ignored = dut.run if rng.integers(2) else dut.step
-                ctx.set(ignored, int(rng.integers(2)))
-                assert ctx.get(dut.start) == (cycle == 0)
-                assert ctx.get(dut.instruction.as_value()) == packed(words[index], 32), f"instruction {index}"
-                assert ctx.get(dut.busy)
-                assert not ctx.get(dut.fetching)
-                assert not ctx.get(dut.restart)
-                ctx.set(dut.done, cycle == working - 1)
-                await self._tick()
-                ctx.set(ignored, 0)
-            ctx.set(dut.done, 0)
+            await self._executed(index, words[index], rests=command == "step" or self.at_start)
+
+    async def _awaited(self, index):
+        """Expect ``start`` in this cycle, or in the one after the instruction is fetched."""
+        ctx, dut = self.ctx, self.dut
+        while self.cycle <= self.fetched_at:
+            assert ctx.get(dut.busy)
+            assert ctx.get(dut.fetching), f"instruction {index} is not awaited"
+            assert not ctx.get(dut.start), f"instruction {index} starts early"
+            assert not ctx.get(dut.retired)
+            await self._tick()
+
+    async def _executed(self, index, words, rests):
+        """Expect the instruction to be held from ``start`` to ``ending``, or to its own ``done`` if rest follows."""
+        ctx, dut, rng = self.ctx, self.dut, self.rng
+        working, lag = int(rng.choice(self.working)), int(rng.choice(self.lags))
+        over = working - 1 + (lag if rests else 0)
+        for cycle in range(over + 1):
+            # Commands that come while it is busy are ignored.
+            ignored = dut.run if rng.integers(2) else dut.step
+            ctx.set(ignored, int(rng.integers(2)))
+            if cycle == working - 1:
+                ctx.set(dut.ending, 1)
+                # The one before must be through by now.
+                assert self.done_at is None or self.done_at < self.cycle
+                self.done_at = self.cycle + lag
+            assert ctx.get(dut.busy), f"instruction {index} rests early"
+            assert ctx.get(dut.start) == (cycle == 0), f"instruction {index} starts late"
+            assert ctx.get(dut.retired) == (cycle == over), f"instruction {index} retires early or late"
+            assert ctx.get(dut.instruction.as_value()) == packed(words, 32), f"instruction {index} differs"
+            assert not ctx.get(dut.fetching)
+            assert not ctx.get(dut.restart)
+            await self._tick()
+            ctx.set(dut.ending, 0)
+            ctx.set(ignored, 0)
 
 
 def test_runs_to_the_end_and_again():
@@ -210,6 +255,46 @@ def test_another_program_is_fetched_again():
     story.run()
 
 
+@pytest.mark.parametrize("after_start", [1, 2, 3])
+def test_done_of_the_one_before_ends_nothing(after_start):
+    words = program_of(3, seed=8)
+    # Each is fetched when the one before is ending, and starts in the next cycle.
+    story = Story(4 * INSTRUCTION_WORDS, lags=(after_start + 1,), working=(FETCH_CYCLES + 1, 60))
+    story.load(words)
+    for rest in (0, 50):
+        story.rest(rest)
+        story.command("run", words, [0, 1, 2])
+    story.run()
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3])
+def test_done_while_the_next_one_is_awaited(lag):
+    words = program_of(3, seed=9)
+    story = Story(4 * INSTRUCTION_WORDS, lags=(lag,), working=(5, FETCH_CYCLES - 2, FETCH_CYCLES - 1, FETCH_CYCLES))
+    story.load(words)
+    for _ in range(6):
+        story.command("run", words, [0, 1, 2])
+    story.run()
+
+
+def fault_is_seen(match, **faults):
+    words = program_of(2, seed=10)
+    story = Story(4 * INSTRUCTION_WORDS, lags=(2,), working=(FETCH_CYCLES + 1, 60), **faults)
+    story.load(words)
+    story.command("run", words, [0, 1])
+    with pytest.raises(AssertionError, match=match):
+        story.run()
+
+
+def test_second_done_is_seen():
+    # The first one is that of the instruction before; another makes the sequencer rest before its time.
+    fault_is_seen("^instruction 1 retires early", again=["done"])
+
+
+def test_late_ending_is_seen():
+    fault_is_seen("^instruction 0 retires early or late", late=["ending"])
+
+
 @pytest.mark.parametrize("index", [0, 2])
 def test_flipped_bit_is_seen(index):
     words = program_of(3, seed=7)
@@ -218,5 +303,5 @@ def test_flipped_bit_is_seen(index):
     story = Story(4 * INSTRUCTION_WORDS)
     story.load(given)
     story.command("run", words, [0, 1, 2])
-    with pytest.raises(AssertionError, match=f"^instruction {index}"):
+    with pytest.raises(AssertionError, match=f"^instruction {index} differs"):
         story.run()

@@ -257,6 +257,51 @@ class Network(HandMade):
         return [conv, pool, add, dense]
 
 
+class DenseNetwork(HandMade):
+    """Two fully-connected layers; the first word that the second reads holds the last outputs that the first writes."""
+
+    places: ClassVar[dict[str, int]] = {"input": 0, "hidden": 133, "output": 150}
+    zeros: ClassVar[dict[str, int]] = {"input": -11, "hidden": 5, "output": -20}
+    dense_zero = 7
+
+    def tensors(self) -> tuple[Integers, ...]:
+        return (self.rng.integers(-128, 128, self.first_weights.shape[1]),)
+
+    async def give(self, host: Host, *inputs: Integers) -> None:
+        await host.write_bytes(self.places["input"], inputs[0].tolist())
+
+    def expected(self, *inputs: Integers) -> Integers:
+        sums = self.first_weights @ (inputs[0] - self.zeros["input"])
+        hidden = self.scaled(sums, self.first_parameters, self.zeros["hidden"])
+        sums = (self.second_weights - self.dense_zero) @ (hidden - self.zeros["hidden"])
+        return self.scaled(sums, self.second_parameters, self.zeros["output"])
+
+    def build(self) -> list[Instruction]:
+        lanes = self.config.lanes
+        # The first takes long enough for the second one to be fetched meanwhile.
+        self.first_weights = self.rng.integers(-127, 128, (lanes, 16 * lanes))
+        self.second_weights = self.rng.integers(-120, 128, (lanes, lanes))
+        self.first_parameters = self.channels(lanes, 0.001)
+        self.second_parameters = self.channels(lanes, 0.004)
+        first = self.dense(self.first_weights, self.first_parameters, 0, "input", "hidden")
+        second = self.dense(self.second_weights, self.second_parameters, self.dense_zero, "hidden", "output", end=1)
+        return [first, second]
+
+    def dense(
+        self, weights: Integers, parameters: list[Parameter], weight_zero: int, source: str, target: str, end: int = 0
+    ) -> Instruction:
+        """Return a fully-connected layer from one tensor to another."""
+        fields = self.weighted(weights[:, None, :], parameters, self.zeros[source], weight_zero, self.config.columns)
+        return Instruction(
+            **fields,
+            end=end,
+            input_base=self.places[source],
+            row_bytes=weights.shape[1],
+            output_base=self.places[target],
+            output_zero_point=self.zeros[target],
+        )
+
+
 class SlidingNetwork(HandMade):
     """A first layer that reads two kernel rows at once and pools its outputs, and a depthwise layer with a window."""
 
