@@ -71,6 +71,13 @@ class Node:
             raise ZeropointError(f"has {name} {value}; 0 or 1 is expected")
         return bool(value)
 
+    def integer(self, name: str, default: int) -> int:
+        """Return an attribute that is an integer, of an operator that onnx does not know."""
+        value = self.attributes.get(name, default)
+        if not isinstance(value, int):
+            raise ZeropointError(f"has {name} {str(value)[:40]!r}; an integer is expected")
+        return value
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
