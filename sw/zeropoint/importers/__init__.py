@@ -41,5 +41,5 @@ def load(path: Path) -> FloatModel | QuantizedModel:
 
         return zp_file.load(path)
     raise ZeropointError(
-        f"cannot tell what '{path}' is: name a .onnx file, a .tflite file (int8 or uint8) or a .zp file"
+        f"cannot tell what '{path}' is: name a .onnx file (float or quantized), a .tflite file or a .zp file"
     )
