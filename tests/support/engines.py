@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import pytest
 
@@ -52,8 +51,3 @@ def small(config: AcceleratorConfig) -> AcceleratorConfig:
     """Return the configuration with memories that random models need, which are built sooner."""
     sizes = {"activation_bytes": 16384, "weight_bytes": 65536, "parameter_channels": 1024, "program_words": 2048}
     return replace(config, **sizes)
-
-
-def varied(result: SimulationResult) -> bool:
-    """Return whether the outputs are more than one value: a comparison of constants would say little."""
-    return len(np.unique(result.outputs)) > 1

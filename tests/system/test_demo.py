@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from support.command_line import process, zeropoint_command
-from support.engines import assert_exact, need, simulated, varied
+from support.engines import assert_exact, need, simulated
 
 import zeropoint
 from zeropoint import arrays, golden, importers
@@ -78,7 +78,7 @@ def test_arrays_of_every_shape(config, scheme):
     model, x = demo(scheme)
     result = simulated(model, x[:2], config)
     assert_exact(result)
-    assert varied(result)
+    assert len(np.unique(result.outputs)) > 10
     assert result.program.macs == 560_736
 
 

@@ -1,5 +1,6 @@
 """Random networks on CXXRTL: every tensor that the hardware writes is the golden model's."""
 
+import numpy as np
 import pytest
 from support.engines import assert_exact, simulated, small
 from support.files import random_input
@@ -56,12 +57,13 @@ def test_random_networks_with_every_tensor_written(seed, tmp_path):
     assert len(written) == sum(operator.kind != "Reshape" for operator in partition(model).hardware)
 
 
-def test_the_random_networks_have_every_operator_and_outputs_that_say_something():
-    kinds, interesting = set(), 0
+def test_the_random_networks_have_every_operator_and_tensors_that_say_something():
+    kinds, varied = set(), []
     for seed in range(20):
         model = random_model(seed)
         kinds |= {operator.kind for operator in model.operators}
-        interesting += len(set(golden.run(model, random_input(model, 2, seed)).reshape(-1).tolist())) > 1
+        tensors = golden.run_tensors(model, random_input(model, 2, seed))
+        varied += [len(np.unique(tensor)) > 1 for tensor in tensors.values()]
     assert kinds >= {"Conv2D", "DepthwiseConv2D", "FullyConnected", "Add", "MaxPool2D", "AveragePool2D", "Mean", "Pad"}
     assert kinds >= {"Requantize", "Softmax"}
-    assert interesting >= 18
+    assert np.mean(varied) > 0.9
