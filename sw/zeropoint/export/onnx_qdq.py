@@ -74,7 +74,10 @@ def convert(model: QuantizedModel) -> Any:
 
 
 def convert_named(model: QuantizedModel) -> tuple[Any, dict[str, str]]:
-    """Return what :func:`convert` does, and the name in it of the integers of each activation, channels first."""
+    """Return what :func:`convert` does, and the name in it of the integers of each activation.
+
+    The input's are laid out as the input, the others with channels first.
+    """
     writer = Writer(model)
     source, permutation = file_layout(model, "input")
     writer.add_input(source, permutation)

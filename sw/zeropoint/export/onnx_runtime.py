@@ -89,15 +89,17 @@ def differences(
             name: array.transpose(0, 3, 1, 2) if array.ndim == 4 else array
             for name, array in golden.run_tensors(model, x[start : start + _BATCH]).items()
         }
-        feeds = {model.input: _real_input(model, x[start : start + _BATCH])}
-        all_feeds = feeds | {golden_names[name]: np.ascontiguousarray(array) for name, array in ours.items()}
+        given = _in_file(model, x[start : start + _BATCH])
+        feeds = {model.input: model.tensor(model.input).dequantize(given)}
+        integers = {**ours, model.input: given}
+        all_feeds = feeds | {golden_names[name]: np.ascontiguousarray(array) for name, array in integers.items()}
         results = (alone.run(outputs, all_feeds), network.run(outputs, feeds))
         for which, theirs in enumerate(results):
             for index, (operator, found) in enumerate(zip(model.operators, theirs, strict=True)):
                 steps = np.abs(ours[operator.output].astype(np.int16) - found)
                 counts[which, index] += np.count_nonzero(steps)
                 greatest[which, index] = max(greatest[which, index], steps.max())
-        progress(start + len(feeds[model.input]))
+        progress(start + len(given))
     sizes = [int(np.prod(model.tensor(operator.output).shape)) * len(x) for operator in model.operators]
     rows = zip(counts[0], greatest[0], counts[1], greatest[1], strict=True)
     return [
@@ -106,11 +108,11 @@ def differences(
     ]
 
 
-def _real_input(model: QuantizedModel, x: Array) -> npt.NDArray[np.float32]:
-    """Return quantized inputs as the exported network takes them."""
+def _in_file(model: QuantizedModel, x: Array) -> Array:
+    """Return quantized inputs in the layout that the exported network has."""
     shape, permutation = file_layout(model, "input")
-    split = model.tensor(model.input).dequantize(x).reshape(len(x), *(shape[axis] for axis in permutation))
-    return np.ascontiguousarray(split.transpose(0, *(1 + int(axis) for axis in np.argsort(permutation))))
+    split = x.reshape(len(x), *(shape[axis] for axis in permutation))
+    return split.transpose(0, *(1 + int(axis) for axis in np.argsort(permutation)))
 
 
 def _cut(exported: Any, model: QuantizedModel, names: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
@@ -126,8 +128,8 @@ def _cut(exported: Any, model: QuantizedModel, names: Mapping[str, str]) -> tupl
     types = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
     for name, golden_name in given.items():
         tensor = model.tensor(name)
-        shape = ["N", *channels_first(tensor.shape)]
-        cut.graph.input.append(helper.make_tensor_value_info(golden_name, types[tensor.dtype], shape))
+        sizes = file_layout(model, "input")[0] if name == model.input else channels_first(tensor.shape)
+        cut.graph.input.append(helper.make_tensor_value_info(golden_name, types[tensor.dtype], ["N", *sizes]))
     return cut, given
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.files import random_input
-from support.random_models import random_model
+from support.random_models import ModelBuilder, random_model
 
 from zeropoint import golden
 from zeropoint.arithmetic import requantize_scaling
@@ -85,6 +85,15 @@ def test_every_difference_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found[middle].network == plain[middle].network + 50
     assert found[middle].network_greatest >= 16
     assert found[:middle] == plain[:middle]
+
+
+@pytest.mark.parametrize("metadata", [{"input_shape": "3,6", "input_permutation": "1,0"}, {"input_shape": "6,3"}])
+def test_input_in_the_layout_of_its_file(metadata: dict[str, str]) -> None:
+    builder = ModelBuilder(np.random.default_rng(0))
+    model = builder.build(builder.requantize(builder.input(1, 6, 3)))
+    plain = differences(model, random_input(model, 50))
+    model = replace(model, metadata={"source": "onnx", **metadata})
+    assert differences(model, random_input(model, 50)) == plain
 
 
 def test_progress() -> None:
