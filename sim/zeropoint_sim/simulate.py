@@ -222,6 +222,8 @@ def _run(
         if golden_tensors is not None:
             made = driver.run_layers(values)
             checks = [(name, tensor, golden_tensors[name][index]) for name, tensor in made.items()]
+        if tracing and index == 0:
+            transport.trace(True)
         raw = driver.run(values)
         if tracing and index == 0:
             transport.trace(False)

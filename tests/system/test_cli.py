@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from support.command_line import process, zeropoint_command
+from support.engines import need
 from support.files import SHAPE, images, write_array, write_float_network, write_model
 from support.random_models import random_model
 
@@ -199,6 +200,7 @@ def test_every_field_of_the_configuration_is_an_option_and_a_key(tmp_path):
         "columns": 2,
         "requantizers": 1,
         "pe": "fold",
+        "window_taps": 2,
         "accumulator_width": 30,
         "activation_bytes": 4096,
         "weight_bytes": 8192,
@@ -230,6 +232,85 @@ def test_compile_replaces_an_earlier_program(tmp_path):
     expected = storage.files_of(compile_model(model, AcceleratorConfig(lanes=8)))
     for name, data in expected.items():
         assert (tmp_path / "program" / name).read_bytes() == data
+
+
+# simulate
+
+
+@pytest.fixture(scope="module")
+def simulation(tmp_path_factory):
+    """Run a network on the hardware once, with every result file; return the folder and what was printed."""
+    need("cxxrtl")
+    folder = tmp_path_factory.mktemp("simulation")
+    model, x = write_model(folder, random_model(2), count=5)
+    results = ["--output", folder / "y.npy", "--json", folder / "r.json", "--trace", folder / "t.vcd"]
+    options = ["--engine", "cxxrtl", "--limit", 3, "--lanes", 4, "--columns", 4, "--pe", "fold"]
+    return folder, zeropoint_command("simulate", model, "--input", x, *results, *options, *SMALL)
+
+
+#: Memories with which a simulator is built sooner.
+SMALL = ["--activation-bytes", 16384, "--weight-bytes", 65536, "--parameter-channels", 1024]
+
+
+def test_simulate_says_what_was_compared(simulation):
+    folder, outcome = simulation
+    outcome.done()
+    report = json.loads((folder / "r.json").read_text())
+    assert "3/3 inferences bit-exact" in outcome.stdout
+    assert f"cycles per inference: {report['cycles'][0]:,}" in outcome.stdout
+    assert "engine: cxxrtl" in outcome.stdout
+    for layer in report["layers"]:
+        assert layer["name"] in outcome.stdout
+        assert f"{layer['cycles']:,}" in outcome.stdout
+    assert sorted(path.name for path in folder.iterdir()) == ["model.zp", "r.json", "t.vcd", "x.npy", "y.npy"]
+
+
+def test_simulate_writes_the_hardwares_outputs(simulation):
+    folder, _ = simulation
+    expected = golden.run(zp_file.load(folder / "model.zp"), np.load(folder / "x.npy")[:3])
+    assert_array_equal(np.load(folder / "y.npy"), expected)
+
+
+def test_the_report_has_what_the_contract_says(simulation):
+    folder, _ = simulation
+    report = json.loads((folder / "r.json").read_text())
+    model = zp_file.load(folder / "model.zp")
+    assert report["model"] == model.name
+    assert report["engine"] == "cxxrtl"
+    assert report["config"]["lanes"] == 4
+    assert AcceleratorConfig(**report["config"]).pe == "fold"
+    assert (report["inferences"], report["mismatches"]) == (3, 0)
+    assert len(report["cycles"]) == 3
+    assert report["macs"] == sum(map(model.macs, model.operators)) > 0
+    assert report["multipliers"] == 16
+    mean = sum(report["cycles"]) / 3
+    assert report["utilization"] == pytest.approx(report["macs"] / (mean * 16))
+    for layer in report["layers"]:
+        assert layer["utilization"] == pytest.approx(layer["macs"] / (layer["cycles"] * 16))
+        assert layer["op"]
+    assert sum(layer["macs"] for layer in report["layers"]) == report["macs"]
+    # Of the last inference; its layers do not overlap.
+    assert sum(layer["cycles"] for layer in report["layers"]) == report["cycles"][-1]
+    assert report["wall_seconds"] > 0
+    assert report["cycles_per_second"] > 0
+
+
+def test_the_trace_holds_waveforms(simulation):
+    folder, _ = simulation
+    text = (folder / "t.vcd").read_text()
+    assert "$enddefinitions" in text
+    assert "host" in text
+    assert text.count("#") > 100
+
+
+def test_simulate_on_amaranth(tmp_path):
+    model, x = write_model(tmp_path, random_model(2), count=1)
+    files = ["--input", x, "--output", tmp_path / "y.npy", "--trace", tmp_path / "t.vcd"]
+    options = ["--engine", "amaranth", "--lanes", 2, "--columns", 2, *SMALL]
+    outcome = zeropoint_command("simulate", model, *files, *options).done()
+    assert "1/1 inferences bit-exact" in outcome.stdout
+    assert "engine: amaranth" in outcome.stdout
+    assert "$enddefinitions" in (tmp_path / "t.vcd").read_text()
 
 
 # doctor

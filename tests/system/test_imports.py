@@ -154,7 +154,9 @@ def test_modules_do_not_import_each_other_in_circles():
 def imported_by(module: str) -> set[str]:
     """Return the top-level packages that importing a module brings in."""
     script = f"import sys, {module}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
 
 
 #: Slow to import, or only there with an extra.

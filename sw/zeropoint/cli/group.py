@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "Run the whole path on the network and the images that ship with Zeropoint.",
     "quantize": "Quantize a float network after training.",
     "info": "Show a network's layers, shapes, scales, operations and parameters.",
+    "export": "Write a quantized network as an ONNX file for other tools.",
     "golden": "Run the golden model.",
     "compile": "Compile a network to a layer program, a memory map and weight images.",
     "simulate": "Run a network on the simulated hardware and compare it with the golden model.",
@@ -61,7 +62,8 @@ class _Commands(click.Group):
 def zeropoint() -> None:
     """From a trained network to a bit-exact integer accelerator.
 
-    MODEL is a quantized network: a .zp file, which "quantize" writes.
+    MODEL is a quantized network: a .zp file, which "quantize" writes, a
+    quantized .onnx file or a .tflite file.
     Arrays are .npy files with the batch first. Integers are the network's
     quantized values; floats are quantized with the scale of its input.
 

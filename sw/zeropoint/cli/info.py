@@ -1,14 +1,16 @@
 """``zeropoint info``: what is in a network."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
-from zeropoint import importers
+from zeropoint import arrays, importers
 from zeropoint.cli import terminal
-from zeropoint.cli.options import PATH
+from zeropoint.cli.options import PATH, load_quantized
 from zeropoint.compiler import partition
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Clamp, FloatModel, Operator, QuantizedModel, Tensor
@@ -19,17 +21,39 @@ Model = FloatModel | QuantizedModel
 @click.command("info")
 @click.argument("model", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def command(model: Path, as_json: bool) -> None:
+@click.option(
+    "--against-onnxruntime",
+    is_flag=True,
+    help="Measure how far ONNX Runtime's results are from the golden model's, layer by layer.",
+)
+@click.option("--input", type=PATH, help="For --against-onnxruntime: inputs, .npy; random ones if there are none.")
+@click.option("--samples", type=click.IntRange(min=1), help="How many random inputs.  [default: 64]")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the random inputs.  [default: 0]")
+def command(
+    model: Path, as_json: bool, against_onnxruntime: bool, input: Path | None, samples: int | None, seed: int | None
+) -> None:
     """Show MODEL's layers: shapes, scales, multiply-accumulates, parameters, and what of it the hardware runs.
 
     MODEL may also be a float network, .onnx.
+
+    With --against-onnxruntime, also run the network as "zeropoint export" writes it in ONNX Runtime, which scales in
+    floating point, and count where its integers are not the golden model's.
     """
-    network = importers.load(model)
+    if not against_onnxruntime and (input, samples, seed) != (None, None, None):
+        raise click.UsageError("--input, --samples and --seed go with --against-onnxruntime")
+    if input is not None and (samples, seed) != (None, None):
+        raise click.UsageError("--samples and --seed are for random inputs; they do not go with --input")
+    network = load_quantized(model) if against_onnxruntime else importers.load(model)
     facts = describe(network)
+    if against_onnxruntime:
+        assert isinstance(network, QuantizedModel)
+        facts["against_onnxruntime"] = _against_onnxruntime(network, input, samples or 64, seed or 0)
     if as_json:
         click.echo(json.dumps(facts, indent=2, allow_nan=False))
         return
     _print(facts)
+    if against_onnxruntime:
+        _print_differences(facts["against_onnxruntime"])
     if isinstance(network, FloatModel):
         terminal.note(
             f"{model} is a float network; the hardware runs quantized ones: zeropoint quantize {model} "
@@ -81,6 +105,39 @@ def describe(model: Model) -> dict[str, Any]:
         "refused": refused,
         "metadata": dict(model.metadata),
     }
+
+
+def _against_onnxruntime(model: QuantizedModel, input: Path | None, samples: int, seed: int) -> dict[str, Any]:
+    """Return the differences from ONNX Runtime, as JSON holds them."""
+    # Imported here, as onnx takes a second to import.
+    from zeropoint.export import onnx_runtime
+
+    tensor = model.tensor(model.input)
+    if input is None:
+        low, high = tensor.limits
+        rng = np.random.default_rng(seed)
+        x = rng.integers(low, high + 1, (samples, *tensor.shape)).astype(tensor.dtype)
+    else:
+        x = arrays.load_input(input, model)
+    with terminal.progress(f"Running {model.name}", len(x)) as update:
+        found = onnx_runtime.differences(model, x, update)
+    return {"inferences": len(x), "layers": [asdict(difference) for difference in found]}
+
+
+def _print_differences(facts: dict[str, Any]) -> None:
+    title = (
+        f"Integers that ONNX Runtime gives otherwise, for {facts['inferences']} inputs: by each layer alone, given the "
+        f"golden model's tensors, and in the network"
+    )
+    columns = ["layer", "op", "outputs", "alone", "share", "steps at most", "in the network", "share", "steps at most"]
+    rows = []
+    for layer in facts["layers"]:
+        row = [layer["operator"], layer["kind"], layer["elements"]]
+        for which in ("alone", "network"):
+            share = f"{100 * layer[which] / layer['elements']:.3f} %"
+            row += [layer[which], share, layer[f"{which}_greatest"]]
+        rows.append(row)
+    terminal.table(title, columns, rows)
 
 
 def _size(tensor: Tensor) -> int:

@@ -134,15 +134,3 @@ def progress(what: str, total: float = 1.0) -> Iterator[Callable[[float], None]]
     finally:
         if bar.live.is_started:
             bar.stop()
-
-
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Say on stderr what is under way, where nobody knows how long it takes; on a terminal, turn a wheel."""
-    console = _console(stderr=True)
-    if console.is_terminal:
-        with console.status(Text(one_line(what))):
-            yield
-    else:
-        note(what)
-        yield

@@ -2,7 +2,9 @@
 
 Modules:
 
+- ``onnx_model``: networks from ONNX files, whichever of the next two they hold.
 - ``onnx_float``: float networks from ONNX files; ``onnx_float_*`` are its parts.
+- ``onnx_quantized``: quantized networks from ONNX files; ``onnx_quantized_*`` are its parts beside those.
 - ``tflite_model``: quantized networks from TensorFlow Lite files; ``tflite_*`` are its parts.
 """
 
@@ -13,7 +15,10 @@ from zeropoint.model import FloatModel, QuantizedModel
 
 
 def load(path: Path) -> FloatModel | QuantizedModel:
-    """Return the model in a file, told by its name's suffix: ``.onnx`` (float32), ``.tflite`` or ``.zp`` (quantized).
+    """Return the model in a file.
+
+    Its name's suffix tells what it is: ``.onnx`` (float or quantized, as its operators say), ``.tflite`` or ``.zp``
+    (quantized).
 
     Raises
     ------
@@ -24,9 +29,9 @@ def load(path: Path) -> FloatModel | QuantizedModel:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".onnx":
-        from zeropoint.importers import onnx_float
+        from zeropoint.importers import onnx_model
 
-        return onnx_float.read(path)
+        return onnx_model.read(path)
     if suffix == ".tflite":
         from zeropoint.importers import tflite_model
 
@@ -36,5 +41,5 @@ def load(path: Path) -> FloatModel | QuantizedModel:
 
         return zp_file.load(path)
     raise ZeropointError(
-        f"cannot tell what '{path}' is: name a .onnx file (float32), a .tflite file (int8 or uint8) or a .zp file"
+        f"cannot tell what '{path}' is: name a .onnx file (float or quantized), a .tflite file or a .zp file"
     )

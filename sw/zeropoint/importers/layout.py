@@ -20,34 +20,12 @@ def file_shape(model: FloatModel | QuantizedModel, which: str) -> Shape:
     ZeropointError
         If the metadata do not fit the model's shape; likewise below.
     """
-    return _layout(model, which)[0]
+    return file_layout(model, which)[0]
 
 
-def to_model(model: FloatModel | QuantizedModel, x: Array) -> Array:
-    """Return inputs of the file's shape ``(N, …)`` in the model's order and shape.
-
-    Raises
-    ------
-    ZeropointError
-        If ``x`` has another shape.
-    """
-    shape, permutation = _layout(model, "input")
-    if x.shape[1:] != shape or x.ndim != len(shape) + 1:
-        expected = ", ".join(("N", *map(str, shape)))
-        raise ZeropointError(f"input '{model.input}' takes an array of shape ({expected}), not {x.shape}")
-    moved = x.transpose(0, *(1 + axis for axis in permutation))
-    return np.ascontiguousarray(moved.reshape(len(x), *model.tensor(model.input).shape))
-
-
-def to_file(model: FloatModel | QuantizedModel, y: Array) -> Array:
-    """Return outputs ``(N, …)`` of the model in the file's order and shape."""
-    shape, permutation = _layout(model, "output")
-    split = y.reshape(len(y), *(shape[axis] for axis in permutation))
-    return np.ascontiguousarray(split.transpose(0, *(1 + int(axis) for axis in np.argsort(permutation))))
-
-
-def _layout(model: FloatModel | QuantizedModel, which: str) -> tuple[Shape, Shape]:
-    """Return the file's shape and the permutation of its axes, checked: the metadata of a .zp file may be anything."""
+def file_layout(model: FloatModel | QuantizedModel, which: str) -> tuple[Shape, Shape]:
+    """Return the file's shape, and of its axes the permutation in which they make up ours."""
+    # The metadata of a .zp file may be anything.
     ours = model.tensor(getattr(model, which)).shape
     texts = [model.metadata.get(f"{which}_{entry}") for entry in ("shape", "permutation")]
     try:
@@ -62,3 +40,26 @@ def _layout(model: FloatModel | QuantizedModel, which: str) -> tuple[Shape, Shap
             f"not fit its {which} of shape {ours}; import the model again"
         )
     return shape, permutation
+
+
+def to_model(model: FloatModel | QuantizedModel, x: Array) -> Array:
+    """Return inputs of the file's shape ``(N, …)`` in the model's order and shape.
+
+    Raises
+    ------
+    ZeropointError
+        If ``x`` has another shape.
+    """
+    shape, permutation = file_layout(model, "input")
+    if x.shape[1:] != shape or x.ndim != len(shape) + 1:
+        expected = ", ".join(("N", *map(str, shape)))
+        raise ZeropointError(f"input '{model.input}' takes an array of shape ({expected}), not {x.shape}")
+    moved = x.transpose(0, *(1 + axis for axis in permutation))
+    return np.ascontiguousarray(moved.reshape(len(x), *model.tensor(model.input).shape))
+
+
+def to_file(model: FloatModel | QuantizedModel, y: Array) -> Array:
+    """Return outputs ``(N, …)`` of the model in the file's order and shape."""
+    shape, permutation = file_layout(model, "output")
+    split = y.reshape(len(y), *(shape[axis] for axis in permutation))
+    return np.ascontiguousarray(split.transpose(0, *(1 + int(axis) for axis in np.argsort(permutation))))

@@ -66,10 +66,17 @@ class Node:
 
     def flag(self, name: str, default: bool = False) -> bool:
         """Return an attribute that is 0 or 1."""
-        value = self.attributes.get(name, int(default))
+        value = self.integer(name, int(default))
         if value not in (0, 1):
             raise ZeropointError(f"has {name} {value}; 0 or 1 is expected")
         return bool(value)
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an attribute that is an integer, even of an operator that onnx does not check."""
+        value = self.attributes.get(name, default)
+        if not isinstance(value, int):
+            raise ZeropointError(f"has {name} of another type; an integer is expected")
+        return value
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ Each takes a model and returns one that computes the same, verified like any oth
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from zeropoint.model import (
     Operator,
     Pad,
     Padding,
+    QuantizedModel,
     Requantize,
     Reshape,
     Shape,
@@ -27,6 +28,8 @@ from zeropoint.model import (
 )
 
 Array = npt.NDArray[Any]
+
+Model = TypeVar("Model", FloatModel, QuantizedModel)
 
 _Weighted = Conv2D | DepthwiseConv2D | FullyConnected
 
@@ -59,13 +62,18 @@ def fuse(model: FloatModel) -> FloatModel:
     return model
 
 
-def fold_affine(model: FloatModel) -> FloatModel:
-    """Fold each Affine into the weights and the bias of what makes its input, if nothing else reads that."""
+def fold_affine(model: FloatModel, *, keep_weights: bool = False) -> FloatModel:
+    """Fold each Affine into the weights and the bias of what makes its input, if nothing else reads that.
+
+    With ``keep_weights``, only those that shift are folded, and weights stay as they are.
+    """
     tensors = dict(model.tensors)
     producers: dict[str, Operator] = {}
     for operator in model.operators:
         producer = _sole_producer(model, producers, operator.input)
-        if isinstance(operator, Affine) and isinstance(producer, Affine | _Weighted) and producer.clamp == Clamp():
+        folds = isinstance(operator, Affine) and not (keep_weights and np.any(tensors[operator.scale].data != 1))
+        if folds and isinstance(producer, Affine | _Weighted) and producer.clamp == Clamp():
+            assert isinstance(operator, Affine)
             del producers[producer.output]
             operator = _scaled(producer, operator, tensors)
         producers[operator.output] = operator
@@ -178,18 +186,21 @@ def _depthwise(affine: Affine, tensors: dict[str, Tensor], names: Names) -> list
     ]
 
 
-def rename_output(model: FloatModel, name: str) -> FloatModel:
+def rename_output(model: Model, name: str) -> Model:
     """Give the model's output this name, unless another tensor has it or the output is the input."""
     old = model.output
     if name in model.tensors or old == model.input:
         return model
     tensors = {key: tensor for key, tensor in model.tensors.items() if key != old}
     tensors[name] = replace(model.tensors[old], name=name)
-    operators = []
-    for operator in model.operators:
-        renamed = {key: name for key in ("input", "other", "output") if getattr(operator, key, None) == old}
-        operators.append(replace(operator, **renamed))
-    return replace(model, tensors=tensors, operators=tuple(operators), output=name)
+    operators = tuple(renamed(operator, {old: name}) for operator in model.operators)
+    return replace(model, tensors=tensors, operators=operators, output=name)
+
+
+def renamed(operator: Operator, names: Mapping[str, str]) -> Operator:
+    """Return an operator with other names for some of its activations."""
+    fields = {key: getattr(operator, key, "") for key in ("input", "other", "output")}
+    return replace(operator, **{key: names[name] for key, name in fields.items() if name in names})
 
 
 def _sole_producer(model: FloatModel, producers: Mapping[str, Operator], tensor: str) -> Operator | None:

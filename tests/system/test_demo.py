@@ -1,0 +1,106 @@
+"""The demo network on the hardware: every image, both engines, arrays of several shapes, both schemes."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from support.command_line import process, zeropoint_command
+from support.engines import assert_exact, need, simulated
+
+import zeropoint
+from zeropoint import arrays, golden, importers
+from zeropoint.compiler import storage
+from zeropoint.model import zp_file
+from zeropoint.quantize import Scheme, quantize
+from zeropoint_hw.config import AcceleratorConfig
+
+DEMO = Path(zeropoint.__file__).parent / "demo"
+
+
+@cache
+def demo(scheme=Scheme.AFFINE_INT8):
+    """Return the demo's network, quantized, and its inputs."""
+    network = importers.load(DEMO / "fashion_mnist.onnx")
+    paths = [DEMO / "calibration.npy", DEMO / "images.npy"]
+    calibration, images = (arrays.load_real(path, network, 1 / 255) for path in paths)
+    model = quantize(network, calibration, scheme=scheme)
+    return model, model.tensor(model.input).quantize(images)
+
+
+def test_all_images_are_bit_exact(tmp_path):
+    need("cxxrtl")
+    folder = tmp_path / "results"
+    outcome = zeropoint_command("demo", "-o", folder).done()
+    assert "100/100 inferences bit-exact" in outcome.stdout
+    assert "engine: cxxrtl" in outcome.stdout
+    report = json.loads((folder / "report.json").read_text())
+    assert report["inferences"] == 100
+    assert report["mismatches"] == 0
+    model, x = demo()
+    assert zp_file.dumps(zp_file.load(folder / "fashion_mnist.zp")) == zp_file.dumps(model)
+    assert_array_equal(np.load(folder / "inputs.npy"), x)
+    outputs = np.load(folder / "outputs.npy")
+    assert_array_equal(outputs, golden.run(model, x))
+    labels = np.load(DEMO / "labels.npy")
+    right = int((outputs.argmax(-1) == labels).sum())
+    assert right >= 85
+    assert f"accuracy quantized, affine-int8: {right}/100" in outcome.stdout
+    # What was kept can be run again.
+    again = tmp_path / "y.npy"
+    files = [folder / "fashion_mnist.zp", "--input", folder / "inputs.npy", "--output", again, "--limit", 3]
+    zeropoint_command("simulate", *files, "--program", folder / "program").done()
+    assert_array_equal(np.load(again), outputs[:3])
+
+
+SHAPES = [
+    AcceleratorConfig(lanes=1, columns=1),
+    AcceleratorConfig(lanes=4, columns=4, pe="fold"),
+    AcceleratorConfig(lanes=8, columns=8),
+    AcceleratorConfig(lanes=16, columns=8),
+    *(
+        pytest.param(config, marks=pytest.mark.slow)
+        for config in (
+            AcceleratorConfig(lanes=16, columns=4, pe="fold", requantizers=1),
+            AcceleratorConfig(lanes=4, columns=16, requantizers=2),
+            AcceleratorConfig(lanes=32, columns=2, pe="fold"),
+            AcceleratorConfig(lanes=1, columns=8, weight_source="rom"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("scheme", list(Scheme), ids=lambda scheme: scheme.value)
+@pytest.mark.parametrize("config", SHAPES, ids=lambda config: f"{config.lanes}x{config.columns}-{config.pe}")
+def test_arrays_of_every_shape(config, scheme):
+    model, x = demo(scheme)
+    result = simulated(model, x[:2], config)
+    assert_exact(result)
+    assert len(np.unique(result.outputs)) > 10
+    assert result.program.macs == 560_736
+
+
+def test_without_a_compiler_the_demo_runs_two_images_in_amaranth(tmp_path):
+    folder = tmp_path / "results"
+    outcome = process("demo", "-o", folder, environment={"PATH": "/nonexistent", "CXX": ""}).done()
+    assert "2/2 inferences bit-exact" in outcome.stdout
+    assert "engine: amaranth" in outcome.stdout
+    assert "using Amaranth's simulator" in outcome.stderr
+    assert "apt install g++" in outcome.stderr
+    assert "simulating 2 of 100 images" in outcome.stderr
+    slow = json.loads((folder / "report.json").read_text())
+    # Both engines agree to the cycle.
+    model, x = demo()
+    result = simulated(model, x[:2], AcceleratorConfig(), tensors=False)
+    fast = json.loads(json.dumps(result.to_json()))
+    assert {key for key in fast if fast[key] != slow[key]} == {"engine", "notes", "wall_seconds", "cycles_per_second"}
+    assert result.simulated_cycles == pytest.approx(slow["wall_seconds"] * slow["cycles_per_second"])
+
+
+def test_the_program_of_the_demo_can_be_compiled_alone(tmp_path):
+    model, _ = demo()
+    zp_file.save(model, tmp_path / "m.zp")
+    zeropoint_command("compile", tmp_path / "m.zp", "-o", tmp_path / "program").done()
+    assert storage.load(tmp_path / "program").macs == 560_736
