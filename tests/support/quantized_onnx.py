@@ -1,6 +1,7 @@
 """Quantized ONNX models, made by ONNX Runtime's quantizer or node by node, and what ONNX Runtime makes of them."""
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import pytest
 from onnx import NodeProto, TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -135,9 +137,21 @@ def session(path: Path, *, optimize: bool = False) -> onnxruntime.InferenceSessi
     options.intra_op_num_threads = 1
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
-    # Exact sums on every processor.
+    # With optimizations, exact sums on every processor.
     options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def sums_are_exact() -> bool:
+    """Return whether ONNX Runtime's integer kernels sum exactly, which without VNNI they do not on x86."""
+    builder = Builder(1, 64, dtype="uint8").constant("w", np.full((64, 1), 127, np.int8))
+    weights, target = f"w {builder.parameters('w', 1.0, 0, 'int8')}", builder.parameters("y", 1e6)
+    both = builder.parameters("x", 1.0)
+    model = builder.add("QLinearMatMul", f"x {both} {weights} {target}", "y").model("y", "uint8", "uint8")
+    running = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = running.run(None, {"x": np.full((1, 64), 255, np.uint8)})
+    return int(found[0, 0]) == 64 * 255 * 127 // 10**6
 
 
 def to_file(model: QuantizedModel, x: Array) -> Array:
@@ -149,6 +163,9 @@ def to_file(model: QuantizedModel, x: Array) -> Array:
 
 def differences(path: Path, count: int = 16, *, optimize: bool = False) -> tuple[QuantizedModel, Array]:
     """Import a file, and return the model and how far ONNX Runtime's outputs are from its, in steps of their scale."""
+    operators = {entry.op_type for entry in onnx.load(path).graph.node}
+    if operators & {"QLinearConv", "QLinearMatMul", "QGemm"} and not sums_are_exact():
+        pytest.skip("on this processor ONNX Runtime saturates sums of products to 16 bits")
     model = onnx_quantized.read(path)
     x = random_input(model, count)
     ours = layout.to_file(model, golden.run(model, x))
