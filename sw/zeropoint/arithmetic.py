@@ -17,10 +17,16 @@ from zeropoint.model import (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    LeakyRelu,
+    Logistic,
     Mean,
+    Mul,
     QuantizedModel,
     Requantize,
+    ResizeNearestNeighbor,
+    Shape,
     Softmax,
+    Sub,
     Tensor,
 )
 from zeropoint.numerics import DIFFERENCE_BITS, Integers, quantize_multiplier, round_half_away
@@ -36,12 +42,23 @@ class Scaling:
 
 @dataclass(frozen=True, eq=False)
 class AddScaling:
-    """The three scalings of ADD: each input after a left shift of ``left_shift``, then their sum."""
+    """The three scalings of ADD: each input after a left shift of ``left_shift``, then their sum.
+
+    SUB has a negative multiplier for what it subtracts.
+    """
 
     left_shift: int
     input: Scaling
     other: Scaling
     output: Scaling
+
+
+@dataclass(frozen=True, eq=False)
+class LeakyReluScaling:
+    """The scalings of LEAKY_RELU: of values from 0 on, and of those below, whose multiplier has the sign of alpha."""
+
+    positive: Scaling
+    negative: Scaling
 
 
 @dataclass(frozen=True)
@@ -112,30 +129,53 @@ def requantize_scaling(model: QuantizedModel, operator: Requantize) -> Scaling:
     return _scaling(ratio, operator.name)
 
 
-def add_scaling(model: QuantizedModel, operator: Add) -> AddScaling:
-    """Return the scalings of ADD (TensorFlow Lite ``kernels/add.cc``, ``Prepare``).
+def add_scaling(model: QuantizedModel, operator: Add | Sub) -> AddScaling:
+    """Return the scalings of ADD or SUB (TensorFlow Lite ``kernels/add.cc`` and ``sub.cc``, ``Prepare``).
 
-    The input of larger scale always gets one half exactly: multiplier 2^30 and shift 0. No shift is positive.
+    The input of larger scale always gets one half: multiplier 2^30, negative where it is subtracted, and shift 0. No
+    shift is positive.
 
     Raises
     ------
     ZeropointError
         If an input's scale is 2^19 times the output's or more, which the reference kernel refuses too.
     """
-    first, second = (np.float64(model.tensor(name).scale) for name in operator.inputs)
+    first, second = (np.float64(model.tensor(name).scale) for name in (operator.input, operator.other))
     twice = 2 * max(first, second)
     output = twice / ((1 << ADD_LEFT_SHIFT) * np.float64(model.tensor(operator.output).scale))
-    if quantize_multiplier(output)[1] > 0:
+    if not output < 1 or quantize_multiplier(output)[1] > 0:
         raise ZeropointError(
-            f"operator '{operator.name}' (Add): the scale of input or other must be below 2^{ADD_LEFT_SHIFT - 1} times "
-            f"the output's; quantize the model again"
+            f"operator '{operator.name}' ({operator.kind}): the scale of input or other must be below "
+            f"2^{ADD_LEFT_SHIFT - 1} times the output's; quantize the model again"
         )
-    return AddScaling(
-        ADD_LEFT_SHIFT,
-        _scaling(first / twice, operator.name),
-        _scaling(second / twice, operator.name),
-        _scaling(output, operator.name),
+    scalings = [_scaling(scale / twice, operator.name) for scale in (first, second)]
+    if isinstance(operator, Sub):
+        subtracted = scalings[not operator.reverse]
+        scalings[not operator.reverse] = Scaling(-subtracted.multiplier, subtracted.shift)
+    return AddScaling(ADD_LEFT_SHIFT, scalings[0], scalings[1], _scaling(output, operator.name))
+
+
+def mul_scaling(model: QuantizedModel, operator: Mul) -> Scaling:
+    """Return the scaling of MUL's products (TensorFlow Lite ``kernels/mul.cc``, ``Prepare``): float32 throughout."""
+    first, second, target = (
+        np.float32(model.tensor(name).scale) for name in (operator.input, operator.other, operator.output)
     )
+    with np.errstate(over="ignore", under="ignore"):
+        return _scaling(np.float64(first * second / target), operator.name)
+
+
+def leaky_relu_scaling(model: QuantizedModel, operator: LeakyRelu) -> LeakyReluScaling:
+    """Return the scalings of LEAKY_RELU, both computed in float32.
+
+    Source: TensorFlow Lite ``kernels/activations.cc``, ``LeakyReluPrepare``.
+    """
+    source, target = (np.float32(model.tensor(name).scale) for name in (operator.input, operator.output))
+    with np.errstate(over="ignore", under="ignore"):
+        alpha = np.float32(operator.alpha)
+        positive = _scaling(np.float64(source / target), operator.name)
+        negative = _scaling(np.float64(source * np.abs(alpha) / target), operator.name)
+    sign = -1 if alpha < 0 else 1
+    return LeakyReluScaling(positive, Scaling(sign * negative.multiplier, negative.shift))
 
 
 def mean_scaling(model: QuantizedModel, operator: Mean) -> Scaling:
@@ -180,6 +220,68 @@ def softmax_scaling(model: QuantizedModel, operator: Softmax) -> SoftmaxScaling:
     return SoftmaxScaling(
         int(scaling.multiplier), shift, -floor((2**DIFFERENCE_BITS - 1) * 2.0 ** (fraction_bits - shift))
     )
+
+
+def logistic_table(model: QuantizedModel, operator: Logistic) -> Integers:
+    """Return the outputs of LOGISTIC for the 256 values of its input, in the order of their bytes.
+
+    The logistic function is computed in float32, the exponential within it rounded to float32.
+
+    Source: TensorFlow Lite ``kernels/activations.cc``, ``SigmoidPrepare`` and ``PopulateLookupTable``.
+    """
+    source, target = model.tensor(operator.input), model.tensor(operator.output)
+    steps = (_every(source) - source.zero_point).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        real = np.float32(source.scale) * steps
+        exponential = np.exp(-real.astype(np.float64)).astype(np.float32)
+        result = np.float32(1) / (np.float32(1) + exponential)
+    rounded = round_half_away(result / np.float32(target.scale))
+    return np.clip(rounded.astype(np.int64) + target.zero_point, *target.limits)
+
+
+def concatenation_table(source: Tensor, target: Tensor) -> Integers:
+    """Return what CONCATENATION makes of the 256 values of an input, in the order of their bytes.
+
+    Values stay where scale and zero point do; otherwise, which only uint8 knows, they are rescaled in float32.
+
+    Source: TensorFlow Lite ``kernels/internal/reference/concatenation.h``, ``ConcatenationWithScaling``.
+    """
+    every = _every(source)
+    if source.quantization == target.quantization:
+        return every
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        scale = np.float32(source.scale) * (np.float32(1) / np.float32(target.scale))
+        rounded = round_half_away(every.astype(np.float32) * scale + np.float32(-source.zero_point) * scale)
+    if not np.all(np.abs(rounded) < 2.0**31):
+        raise ZeropointError(
+            f"tensor '{source.name}' has too great a scale to be put into '{target.name}'; quantize the model again"
+        )
+    return np.clip(rounded.astype(np.int64) + target.zero_point, *target.limits)
+
+
+def nearest_neighbors(operator: ResizeNearestNeighbor, sizes: Shape) -> tuple[Integers, Integers]:
+    """Return the rows and the columns of a feature map of ``sizes`` that RESIZE_NEAREST_NEIGHBOR takes.
+
+    Source: TensorFlow Lite ``kernels/internal/reference/resize_nearest_neighbor.h``, ``GetNearestNeighbor``.
+    """
+    rows, columns = (
+        _nearest(size, outputs, operator.align_corners, operator.half_pixel_centers)
+        for size, outputs in zip(sizes[:2], operator.size, strict=True)
+    )
+    return rows, columns
+
+
+def _nearest(size: int, outputs: int, align_corners: bool, half_pixel_centers: bool) -> Integers:
+    inner = align_corners and outputs > 1
+    scale = np.float32(size - inner) / np.float32(outputs - inner)
+    position = (np.arange(outputs, dtype=np.float32) + np.float32(0.5 * half_pixel_centers)) * scale
+    nearest = round_half_away(position) if align_corners else np.floor(position)
+    return np.minimum(nearest.astype(np.int64), size - 1)
+
+
+def _every(tensor: Tensor) -> Integers:
+    """Return the 256 values of an 8-bit tensor, in the order of their bytes."""
+    return np.arange(256, dtype=np.uint8).view(tensor.dtype).astype(np.int64)
 
 
 def _scaling(real: npt.ArrayLike, name: str) -> Scaling:

@@ -11,7 +11,7 @@ from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Step, plan, row_pitches
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError
-from zeropoint.model import Add, Operator, QuantizedModel, Reshape, Softmax
+from zeropoint.model import Add, Operator, Pad, QuantizedModel, Reshape, Softmax
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
 
@@ -43,7 +43,7 @@ def partition(model: QuantizedModel) -> Partition:
                 f"split the model after '{operator.output}'"
             )
         if not isinstance(operator, Reshape) and not runs_on_hardware(operator):
-            form = f"{operator.kind} of a constant" if isinstance(operator, Add) else operator.kind
+            form = {Add: "Add of a constant", Pad: "Pad with a value"}.get(type(operator), operator.kind)
             raise ZeropointError(
                 f"operator '{operator.name}' ({form}) is not for the hardware; only the golden model computes it: "
                 f"change the network to do without it"

@@ -6,7 +6,7 @@ Modules, in the order in which data meets them:
 
 - ``matmul``: exact integer products in floating point, and the windows of a convolution.
 - ``output``: bias, requantization and clamp of the accumulators.
-- ``kernels``: one function per operator.
+- ``tables``, ``movement``, ``kernels``: one function per operator.
 - ``inference``: a model over a batch.
 """
 

@@ -1,46 +1,52 @@
 """One function per operator: it prepares the operator's constants and returns what computes a batch.
 
-A :data:`Kernel` takes the operator's inputs, ``(n, *shape)`` in the tensors' dtypes, and returns its output.
+Here are the operators that sum, search or normalize; those that are tables are in ``tables``, those that only move
+values in ``movement``.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from zeropoint.arithmetic import add_scaling, clamp_limits, mean_scaling, requantize_scaling, softmax_scaling
+from zeropoint.arithmetic import clamp_limits, mean_scaling, softmax_scaling
 from zeropoint.errors import ZeropointError
-from zeropoint.golden.matmul import BLOCK_BYTES, blocks, pad, patches, rows_read
+from zeropoint.golden import movement, tables
+from zeropoint.golden.matmul import blocks, pad, patches, rows_read
 from zeropoint.golden.output import Output
+from zeropoint.golden.tables import Array, Kernel
 from zeropoint.model import (
     Add,
     AveragePool2D,
+    Concatenation,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    LeakyRelu,
+    Logistic,
     MaxPool2D,
     Mean,
+    Mul,
     Operator,
     Pad,
     QuantizedModel,
     Requantize,
     Reshape,
+    ResizeNearestNeighbor,
     Softmax,
+    StridedSlice,
+    Sub,
     Tensor,
+    Transpose,
 )
 from zeropoint.numerics import (
     SOFTMAX_MAX_DEPTH,
     exponentials,
-    multiply_by_quantized_multiplier,
     requantize,
     round_half_away,
     softmax,
     wrap_int32,
 )
-
-Array = npt.NDArray[Any]
-Kernel = Callable[..., Array]
 
 
 def conv2d(model: QuantizedModel, operator: Conv2D) -> Kernel:
@@ -132,62 +138,6 @@ def _weights(model: QuantizedModel, operator: Conv2D | DepthwiseConv2D | FullyCo
     return weights.data.astype(np.int16) - np.int16(weights.quantization.zero_point[0])
 
 
-def add(model: QuantizedModel, operator: Add) -> Kernel:
-    """ADD: a table of its 65,536 results, because both inputs are bytes."""
-    first, second = (model.tensor(name) for name in operator.inputs)
-    target = model.tensor(operator.output)
-    scaling = add_scaling(model, operator)
-
-    def scaled(tensor: Tensor, multiplier: npt.ArrayLike, shift: npt.ArrayLike) -> Array:
-        shifted = (_every(tensor).astype(np.int64) - tensor.zero_point) << scaling.left_shift
-        return multiply_by_quantized_multiplier(shifted, multiplier, shift, model.rounding)
-
-    sums = np.add.outer(
-        scaled(first, scaling.input.multiplier, scaling.input.shift),
-        scaled(second, scaling.other.multiplier, scaling.other.shift),
-    )
-    table = requantize(
-        sums,
-        scaling.output.multiplier,
-        scaling.output.shift,
-        target.zero_point,
-        clamp_limits(target, operator.clamp),
-        model.rounding,
-    )
-    flat = table.astype(target.dtype).reshape(-1)
-
-    def kernel(x: Array, y: Array) -> Array:
-        high, low = x.view(np.uint8).reshape(-1), y.view(np.uint8).reshape(-1)
-        out = np.empty(x.shape, target.dtype)
-        values = out.reshape(-1)
-        for start in range(0, values.size, BLOCK_BYTES >> 4):
-            piece = slice(start, start + (BLOCK_BYTES >> 4))
-            values[piece] = flat[high[piece] * np.intp(256) + low[piece]]
-        return out
-
-    return kernel
-
-
-def requantization(model: QuantizedModel, operator: Requantize) -> Kernel:
-    """QUANTIZE, RELU and their like: a table of the 256 results."""
-    source, target = model.tensor(operator.input), model.tensor(operator.output)
-    scaling = requantize_scaling(model, operator)
-    table = requantize(
-        _every(source).astype(np.int64) - source.zero_point,
-        scaling.multiplier,
-        scaling.shift,
-        target.zero_point,
-        clamp_limits(target, operator.clamp),
-        model.rounding,
-    ).astype(target.dtype)
-    return lambda x: table[x.view(np.uint8)]
-
-
-def _every(tensor: Tensor) -> Array:
-    """Return the 256 values of an 8-bit tensor, in the order of their bytes."""
-    return np.arange(256, dtype=np.uint8).view(tensor.dtype)
-
-
 def average_pool2d(model: QuantizedModel, operator: AveragePool2D) -> Kernel:
     """AVERAGE_POOL_2D: the sum over the window within the image, divided, ties away from zero."""
     source, target = model.tensor(operator.input), model.tensor(operator.output)
@@ -261,17 +211,6 @@ def mean(model: QuantizedModel, operator: Mean) -> Kernel:
     return kernel
 
 
-def padding(model: QuantizedModel, operator: Pad) -> Kernel:
-    """PAD with the zero point."""
-    zero_point = model.tensor(operator.input).zero_point
-    return lambda x: pad(x, operator.padding, zero_point)
-
-
-def reshape(model: QuantizedModel, operator: Reshape) -> Kernel:
-    """RESHAPE."""
-    return lambda x: x.reshape(len(x), *operator.shape)
-
-
 def softmax_kernel(model: QuantizedModel, operator: Softmax) -> Kernel:
     """SOFTMAX over the last dimension, in fixed point."""
     depth = model.tensor(operator.input).shape[-1]
@@ -290,12 +229,20 @@ KERNELS: dict[type[Operator], Callable[[QuantizedModel, Any], Kernel]] = {
     Conv2D: conv2d,
     DepthwiseConv2D: depthwise_conv2d,
     FullyConnected: fully_connected,
-    Add: add,
+    Add: tables.binary,
+    Sub: tables.binary,
+    Mul: tables.binary,
     AveragePool2D: average_pool2d,
     MaxPool2D: max_pool2d,
     Mean: mean,
-    Pad: padding,
-    Requantize: requantization,
-    Reshape: reshape,
+    Requantize: tables.requantization,
+    LeakyRelu: tables.leaky_relu,
+    Logistic: tables.logistic,
     Softmax: softmax_kernel,
+    Pad: movement.padding,
+    Reshape: movement.reshape,
+    Concatenation: movement.concatenation,
+    StridedSlice: movement.strided_slice,
+    Transpose: movement.transpose,
+    ResizeNearestNeighbor: movement.resize_nearest_neighbor,
 }

@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError
+from zeropoint.model.elementwise import Add, Logistic, Mul, Sub
+from zeropoint.model.movement import Concatenation
 from zeropoint.model.operators import (
     MAX_ELEMENTS,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
     Operator,
+    Pad,
     Requantize,
     Shape,
     Softmax,
@@ -297,6 +300,25 @@ class QuantizedModel(_Model):
             self._verify_weights(operator, label)
         if isinstance(operator, Softmax) and (target.scale, target.zero_point) != (1 / 256, target.limits[0]):
             raise ZeropointError(f"{label}: output '{target.name}' must have scale 1/256 and the least zero point")
+        if isinstance(operator, Logistic) and target.scale != 1 / 256:
+            raise ZeropointError(f"{label}: output '{target.name}' must have scale 1/256")
+        if isinstance(operator, Pad) and operator.value is not None:
+            low, high = target.limits
+            if not low <= operator.value <= high:
+                raise ZeropointError(f"{label}: pads with {operator.value}, which is not within {low} … {high}")
+        if isinstance(operator, Add | Sub | Mul) and operator.constant:
+            constant = self.tensors[operator.other]
+            assert constant.quantization is not None
+            if constant.dtype != target.dtype or constant.quantization.axis is not None:
+                raise ZeropointError(f"{label}: constant '{constant.name}' must be {target.dtype} with one scale")
+        if isinstance(operator, Concatenation) and target.dtype == "int8":
+            self._verify_concatenation(operator, label)
+
+    def _verify_concatenation(self, operator: Concatenation, label: str) -> None:
+        target = self.tensors[operator.output]
+        for name in operator.inputs:
+            if self.tensors[name].quantization != target.quantization:
+                raise ZeropointError(f"{label}: input '{name}' must have the scale and zero point of '{target.name}'")
 
     def _verify_weights(self, operator: Conv2D | DepthwiseConv2D | FullyConnected, label: str) -> None:
         weights = self.tensors[operator.weights]

@@ -196,23 +196,6 @@ class FullyConnected(_Weighted):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Add(Operator):
-    """Element-wise sum of two activations of one shape."""
-
-    other: str
-    clamp: Clamp = field(default_factory=Clamp)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input, self.other)
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"both inputs must have one shape, not {shapes[0]} and {shapes[1]}")
-        return shapes[0]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Pool(_Windowed):
     keeps_quantization: ClassVar[bool] = True
     window: tuple[int, int]
@@ -253,10 +236,19 @@ class Mean(Operator):
 
 @dataclass(frozen=True, kw_only=True)
 class Pad(Operator):
-    """Rows and columns of real zeros around a feature map."""
+    """Rows and columns around a feature map.
+
+    Attributes
+    ----------
+    padding
+        How many.
+    value
+        The integer that they hold; None for the zero point, a real zero.
+    """
 
     keeps_quantization: ClassVar[bool] = True
     padding: Padding
+    value: int | None = None
 
     def output_shape(self, *shapes: Shape) -> Shape:
         if len(shapes[0]) != 3:
@@ -297,22 +289,3 @@ class Softmax(Operator):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
-
-
-#: Every operator by its kind, which is its name in a .zp file.
-OPERATORS: dict[str, type[Operator]] = {
-    cls.__name__: cls
-    for cls in (
-        Conv2D,
-        DepthwiseConv2D,
-        FullyConnected,
-        Add,
-        AveragePool2D,
-        MaxPool2D,
-        Mean,
-        Pad,
-        Requantize,
-        Reshape,
-        Softmax,
-    )
-}

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model.graph import MAX_OPERATORS, Quantization, QuantizedModel, Tensor
-from zeropoint.model.operators import OPERATORS, Clamp, Operator, Padding, Shape
+from zeropoint.model.kinds import OPERATORS
+from zeropoint.model.operators import Clamp, Operator, Padding, Shape
 from zeropoint.numerics import Rounding
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -22,6 +23,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 _MODEL = ("name", "input", "output", "rounding", "metadata", "tensors", "operators")
 _TENSOR = ("name", "shape", "dtype", "scale", "zero_point", "axis", "constant")
 _MAX_DIMENSIONS = 8
+_MAX_INPUTS = 1024
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -151,17 +153,25 @@ def _to_json(hint: Any, value: Any) -> Any:
         return [int(size) for size in (value.top, value.bottom, value.left, value.right)]
     if hint in (tuple[int, int], Shape):
         return [int(item) for item in value]
-    return hint(value) if hint in (int, float) else value
+    if hint == tuple[str, ...]:
+        return list(value)
+    return hint(value) if hint in (int, float, bool) else value
 
 
 def _from_json(hint: Any, value: object, what: str) -> Any:
     """Undo :func:`_to_json`."""
-    if hint is str or (value is not None and hint == str | None):
-        return _name(value, what)
-    if hint == str | None:
+    if value is None and hint in (str | None, int | None):
         return None
-    if hint is int:
+    if hint in (str, str | None):
+        return _name(value, what)
+    if hint in (int, int | None):
         return _integer(value, what)
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ZeropointError(f"{what} must be true or false, not {_brief(value)}")
+        return value
+    if hint == tuple[str, ...]:
+        return tuple(_name(item, what) for item in _list(value, what, _MAX_INPUTS))
     if hint is float:
         return _number(value, what)
     items = _list(value, what, {Clamp: 2, Padding: 4, tuple[int, int]: 2}.get(hint, _MAX_DIMENSIONS))

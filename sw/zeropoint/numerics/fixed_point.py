@@ -69,7 +69,7 @@ def multiply_by_quantized_multiplier(
     x
         int32 values.
     multiplier
-        Q0.31 numbers, 0 or 2^30 … 2^31−1 from :func:`quantize_multiplier`; any value 0 … 2^31−1 is computed.
+        Q0.31 numbers, 0 or 2^30 … 2^31−1 from :func:`quantize_multiplier`; any value 1 − 2^31 … 2^31−1 is computed.
     shift
         −31 … 30.
     rounding

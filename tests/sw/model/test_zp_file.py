@@ -19,11 +19,15 @@ from zeropoint.model import (
     Add,
     AveragePool2D,
     Clamp,
+    Concatenation,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    LeakyRelu,
+    Logistic,
     MaxPool2D,
     Mean,
+    Mul,
     Operator,
     Pad,
     Padding,
@@ -31,8 +35,12 @@ from zeropoint.model import (
     QuantizedModel,
     Requantize,
     Reshape,
+    ResizeNearestNeighbor,
     Softmax,
+    StridedSlice,
+    Sub,
     Tensor,
+    Transpose,
     zp_file,
 )
 from zeropoint.numerics import Rounding
@@ -50,7 +58,9 @@ def constant(name: str, shape: tuple[int, ...], dtype: str, quantization: Quanti
 def every_operator(prefix: str = "") -> QuantizedModel:
     """A model with each operator once, and attributes that differ from their defaults."""
     tensors = [
-        Tensor("x", (8, 8, 2), "int8", THIRD),
+        Tensor("x", (8, 4, 2), "int8", THIRD),
+        Tensor("resized", (8, 8, 2), "int8", THIRD),
+        Tensor("turned", (8, 8, 2), "int8", THIRD),
         Tensor("padded", (9, 9, 2), "int8", THIRD),
         constant("w1", (4, 3, 2, 1), "int8", Quantization((0.1, 0.2, 0.3, 1e-30), (0,) * 4, 0)),
         constant("b1", (4,), "int32", Quantization((0.1, 0.2, 0.3, 1e-30), (0,) * 4, 0)),
@@ -66,10 +76,19 @@ def every_operator(prefix: str = "") -> QuantizedModel:
         constant("w3", (3, 4), "uint8", Quantization((0.5,), (128,))),
         constant("β", (3,), "int32", Quantization((0.5,))),
         Tensor("logits", (3,), "int8", THIRD),
+        Tensor("joined", (9,), "int8", THIRD),
+        Tensor("part", (3,), "int8", THIRD),
+        constant("c", (1,), "int8", SIXTH),
+        Tensor("difference", (3,), "int8", SIXTH),
+        Tensor("product", (3,), "int8", THIRD),
+        Tensor("leaky", (3,), "int8", SIXTH),
+        Tensor("probabilities", (3,), "int8", Quantization((1 / 256,), (-128,))),
         Tensor("y", (3,), "int8", Quantization((1 / 256,), (-128,))),
     ]
     operators: tuple[Operator, ...] = (
-        Pad(name="pad", input="x", output="padded", padding=Padding(0, 1, 1, 0)),
+        ResizeNearestNeighbor(name="resize", input="x", output="resized", size=(8, 8), half_pixel_centers=True),
+        Transpose(name="transpose", input="resized", output="turned", permutation=(1, 0, 2)),
+        Pad(name="pad", input="turned", output="padded", padding=Padding(0, 1, 1, 0), value=-7),
         Conv2D(
             name="conv", input="padded", output="a", weights="w1", bias="b1", groups=2,
             stride=(2, 1), dilation=(2, 3), padding=Padding(1, 2, 0, 2), clamp=Clamp(0.0, 6.0),
@@ -82,7 +101,13 @@ def every_operator(prefix: str = "") -> QuantizedModel:
         Requantize(name="requantize", input="r", output="q", clamp=Clamp(-1.5, 1e30)),
         Mean(name="mean", input="q", output="f"),
         FullyConnected(name="fc", input="f", output="logits", weights="w3", bias="β"),
-        Softmax(name="softmax", input="logits", output="y", beta=2),
+        Concatenation(name="concat", input="logits", output="joined", others=("logits", "logits"), axis=0),
+        StridedSlice(name="slice", input="joined", output="part", begin=(8,), stride=(-2,), shape=(3,)),
+        Sub(name="sub", input="part", output="difference", other="c", constant=True, reverse=True, clamp=Clamp(0)),
+        Mul(name="mul", input="difference", output="product", other="part", clamp=Clamp(-3, 6)),
+        LeakyRelu(name="leaky", input="product", output="leaky", alpha=0.3),
+        Logistic(name="logistic", input="leaky", output="probabilities"),
+        Softmax(name="softmax", input="probabilities", output="y", beta=2),
     )  # fmt: skip
     notes = {"scheme": "affine-int8", "note": "two\nlines, ‘quoted’ \\"}
     by_name = {tensor.name: tensor for tensor in tensors}
