@@ -17,7 +17,7 @@ import tflite
 from support import litert
 from zeropoint.golden import run_tensors
 from zeropoint.importers import tflite_model
-from zeropoint.model import QuantizedModel
+from zeropoint.model import QuantizedModel, zp_file
 
 
 @dataclass
@@ -206,3 +206,28 @@ def read(content: bytes, folder: Path) -> QuantizedModel:
 
 SAME, VALID = tflite.Padding.SAME, tflite.Padding.VALID
 NONE, RELU, RELU6 = (getattr(tflite.ActivationFunctionType, name) for name in ("NONE", "RELU", "RELU6"))
+
+
+def everything(shape: tuple[int, ...], dtype: str = "int8", count: int = 4, seed: int = 0) -> npt.NDArray[Any]:
+    """Return inputs: a ramp through all bytes, the extremes, random ones."""
+    info = np.iinfo(dtype)
+    rng = np.random.default_rng(seed)
+    x = rng.integers(info.min, info.max + 1, (count, *shape))
+    x[0] = np.arange(np.prod(shape)).reshape(shape) % 256 + info.min
+    x[1] = rng.choice([info.min, info.max], shape)
+    return x.astype(dtype)
+
+
+def check(
+    file: File, source: int, output: int, folder: Path, dtype: str = "int8", x: npt.NDArray[Any] | None = None
+) -> QuantizedModel:
+    """Import a file, compare every tensor with the oracle's, and return the model."""
+    content = file.build([source], [output])
+    model = read(content, folder)
+    assert_same_as_oracle(model, content, everything(model.tensor(model.input).shape, dtype) if x is None else x)
+    assert zp_file.loads(zp_file.dumps(model)).operators == model.operators
+    return model
+
+
+def kinds(model: QuantizedModel) -> list[str]:
+    return [operator.kind for operator in model.operators]

@@ -1,48 +1,24 @@
-"""TensorFlow Lite's operators that compute: convolutions, products, sums, pools, activations."""
+"""TensorFlow Lite's operators that sum over many values: convolutions, products, pools, SOFTMAX."""
 
-from math import inf, prod
+from math import prod
 from typing import Any
 
 import tflite
 
 from zeropoint.errors import ZeropointError
 from zeropoint.importers.tflite_file import Node
-from zeropoint.importers.tflite_translate import QUANTIZE_FIRST, Translator, Value, handles
+from zeropoint.importers.tflite_translate import QUANTIZE_FIRST, Translator, Value, fused_activation, handles
 from zeropoint.model import (
-    Add,
     AveragePool2D,
-    Clamp,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
     MaxPool2D,
     Mean,
     Padding,
-    Requantize,
     Shape,
     Softmax,
 )
-
-_FUSED = {
-    tflite.ActivationFunctionType.NONE: Clamp(),
-    tflite.ActivationFunctionType.RELU: Clamp(0.0, inf),
-    tflite.ActivationFunctionType.RELU_N1_TO_1: Clamp(-1.0, 1.0),
-    tflite.ActivationFunctionType.RELU6: Clamp(0.0, 6.0),
-}
-_ACTIVATIONS = {
-    "RELU": Clamp(0.0, inf),
-    "RELU6": Clamp(0.0, 6.0),
-    "RELU_N1_TO_1": Clamp(-1.0, 1.0),
-    "RELU_0_TO_1": Clamp(0.0, 1.0),
-}
-
-
-def fused_activation(node: Node) -> Clamp:
-    """Return the clamp of an operator's fused activation."""
-    function = node.options.get("FusedActivationFunction", tflite.ActivationFunctionType.NONE)
-    if function not in _FUSED:
-        raise ZeropointError(f"has the fused activation {function}, which is not supported; NONE and RELUs are")
-    return _FUSED[function]
 
 
 def _geometry(node: Node, image: Shape, window: tuple[int, int]) -> dict[str, Any]:
@@ -157,15 +133,6 @@ def _fully_connected(t: Translator, node: Node) -> None:
     t.emit(FullyConnected, node, file_shape=shape, input=value.tensor, clamp=fused_activation(node), **names)
 
 
-@handles("ADD")
-def _add(t: Translator, node: Node) -> None:
-    first, second = t.value(node, 0), t.value(node, 1)
-    if first.shape != second.shape:
-        raise ZeropointError(f"adds {first.shape} and {second.shape}; both must have one shape")
-    clamp = fused_activation(node)
-    t.emit(Add, node, file_shape=first.shape, input=first.tensor, other=second.tensor, clamp=clamp)
-
-
 @handles("AVERAGE_POOL_2D", "MAX_POOL_2D")
 def _pool(t: Translator, node: Node) -> None:
     image = t.image(node)
@@ -192,18 +159,6 @@ def _as_image(value: Value) -> Shape:
     """Return the shape of a sequence ``(1, length, channels)`` or a feature map as a feature map."""
     *spatial, channels = value.shape[1:]
     return (prod(spatial[:-1]), spatial[-1], channels)
-
-
-@handles(*_ACTIVATIONS)
-def _activation(t: Translator, node: Node) -> None:
-    value = t.value(node, 0)
-    t.emit(Requantize, node, file_shape=value.shape, input=value.tensor, clamp=_ACTIVATIONS[node.operator])
-
-
-@handles("QUANTIZE")
-def _quantize(t: Translator, node: Node) -> None:
-    value = t.value(node, 0)
-    t.emit(Requantize, node, file_shape=value.shape, input=value.tensor)
 
 
 @handles("SOFTMAX")

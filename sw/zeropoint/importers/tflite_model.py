@@ -5,7 +5,7 @@
 - ``tflite_file``: an untrusted file, checked: operators in order, tensors, one input and one output;
   ``tflite_options`` says which options of an operator matter.
 - ``tflite_translate``: operators become ours one by one.
-- ``tflite_layers``, ``tflite_shapes``: what each operator becomes.
+- ``tflite_layers``, ``tflite_elementwise``, ``tflite_movement``, ``tflite_shapes``: what each operator becomes.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 # Imported for the handlers that they register.
 from zeropoint.errors import ZeropointError
 from zeropoint.files import read_bytes
-from zeropoint.importers import tflite_layers, tflite_shapes  # noqa: F401
+from zeropoint.importers import tflite_elementwise, tflite_layers, tflite_movement, tflite_shapes  # noqa: F401
 from zeropoint.importers.tflite_file import MAX_FILE_BYTES, read_graph
 from zeropoint.importers.tflite_translate import Translator
 from zeropoint.model import QuantizedModel

@@ -1,22 +1,23 @@
 """From TensorFlow Lite's operators to ours, one at a time.
 
 Each tensor of the file is an array, if it is constant, or a :class:`Value`: one of our tensors. The functions that
-translate one operator each are in ``tflite_layers`` (those that compute) and ``tflite_shapes`` (those that move or
-rename values, or compute shapes).
+translate one operator each are in ``tflite_layers`` (those that sum), ``tflite_elementwise``, ``tflite_movement`` and
+``tflite_shapes``.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tflite
 
 from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.importers.names import Names
 from zeropoint.importers.tflite_file import FileTensor, Graph, Node
-from zeropoint.model import Operator, Quantization, QuantizedModel, Reshape, Shape, Tensor
+from zeropoint.model import Clamp, Operator, Quantization, QuantizedModel, Reshape, Shape, Tensor
 from zeropoint.model.graph import MAX_ELEMENTS
 
 Array = npt.NDArray[Any]
@@ -70,6 +71,22 @@ def handles(*operators: str) -> Callable[[Handler], Handler]:
     return register
 
 
+_FUSED = {
+    tflite.ActivationFunctionType.NONE: Clamp(),
+    tflite.ActivationFunctionType.RELU: Clamp(0.0, inf),
+    tflite.ActivationFunctionType.RELU_N1_TO_1: Clamp(-1.0, 1.0),
+    tflite.ActivationFunctionType.RELU6: Clamp(0.0, 6.0),
+}
+
+
+def fused_activation(node: Node) -> Clamp:
+    """Return the clamp of an operator's fused activation."""
+    function = node.options.get("FusedActivationFunction", tflite.ActivationFunctionType.NONE)
+    if function not in _FUSED:
+        raise ZeropointError(f"has the fused activation {function}, which is not supported; NONE and RELUs are")
+    return _FUSED[function]
+
+
 def sample_shape(shape: Shape) -> Shape:
     """Return the shape of one of our tensors for a shape of the file: without a leading batch of 1, if there is one."""
     return (shape[1:] if len(shape) > 1 and shape[0] == 1 else shape) or (1,)
@@ -90,6 +107,8 @@ class Translator:
         self._values: dict[int, Value | Array] = {}
         self._constants: dict[tuple[Any, ...], str] = {}
         self._budget = MAX_CONSTANT_BYTES
+        self._read = {self._output.index}
+        self._read.update(tensor.index for node in self._nodes for tensor in node.inputs if tensor is not None)
         # Activations get the file's names before any constant does.
         activations = [self._input, *(tensor for node in self._nodes for tensor in node.outputs)]
         self._activation_names = {
@@ -238,6 +257,21 @@ class Translator:
         quantization = _quantization(tensor, axis if len(tensor.scale) > 1 else None)
         return self._add_constant(tensor, ("weights", data.shape), data, quantization)
 
+    def add_operand(self, tensor: FileTensor, beside: Value) -> str:
+        """Add a constant with one scale that is an operand beside an activation, and return its name."""
+        data = tensor.data
+        assert data is not None
+        if tensor.dtype != self._tensors[beside.tensor].dtype or len(tensor.scale) != 1:
+            raise ZeropointError(
+                f"has the constant {tensor.label} of {tensor.dtype} with {len(tensor.scale)} scales, but needs "
+                f"{self._tensors[beside.tensor].dtype} with one"
+            )
+        # Sizes of 1 in front mean nothing to an operand; one of them stands for the batch.
+        while data.ndim > 1 and data.shape[0] == 1:
+            data = data[0]
+        data = data.reshape(data.shape or (1,))
+        return self._add_constant(tensor, ("operand",), data, _quantization(tensor, None))
+
     def add_bias(self, tensor: FileTensor, channels: int, source: str, weights: str) -> str:
         """Add the bias of a layer that reads ``source`` with ``weights``, and return its name."""
         data = tensor.data
@@ -268,17 +302,25 @@ class Translator:
             self._tensors[name] = Tensor(name, data.shape, tensor.dtype, quantization, data)
         return self._constants[key]
 
-    def emit(self, kind: type[Operator], node: Node, *, file_shape: Shape | None = None, **fields: Any) -> None:
+    def is_needed(self, node: Node, index: int) -> bool:
+        """Return whether anything reads an output of a node that has several."""
+        return node.outputs[index].index in self._read
+
+    def emit(
+        self, kind: type[Operator], node: Node, *, file_shape: Shape | None = None, index: int = 0, **fields: Any
+    ) -> None:
         """Add the operator that computes a node's output.
 
         Parameters
         ----------
         file_shape
             The output's shape as the file has it; by default the operator's, with a batch of 1 in front.
+        index
+            Which output, of a node that has several.
         fields
             The operator's own.
         """
-        target = node.outputs[0]
+        target = node.outputs[index]
         name = self._operator_names.unique(f"{node.operator.lower()}_{node.index}")
         output = self._tensor_name(target)
         try:

@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 from support import operators
 from support.litert import needs_litert, to_tflite
-from support.tflite_files import NONE, RELU, RELU6, SAME, VALID, File, assert_same_as_oracle, oracle, read
+from support.tflite_files import (
+    NONE,
+    RELU,
+    RELU6,
+    SAME,
+    VALID,
+    File,
+    assert_same_as_oracle,
+    check,
+    everything,
+    kinds,
+    oracle,
+    read,
+)
 
 from zeropoint.golden import run
 from zeropoint.importers import load
@@ -16,33 +29,8 @@ DTYPES = ["int8", "uint8"]
 WINDOW = {"Padding": VALID, "StrideH": 1, "StrideW": 1, "FusedActivationFunction": NONE}
 
 
-def everything(shape, dtype="int8", count=4, seed=0):
-    """Return inputs: a ramp through all bytes, the extremes, random ones."""
-    info = np.iinfo(dtype)
-    rng = np.random.default_rng(seed)
-    x = rng.integers(info.min, info.max + 1, (count, *shape))
-    x[0] = np.arange(np.prod(shape)).reshape(shape) % 256 + info.min
-    x[1] = rng.choice([info.min, info.max], shape)
-    return x.astype(dtype)
-
-
-def imported(file, inputs, output, folder):
-    """Return the model and the content of a file."""
-    content = file.build([inputs], [output])
-    return read(content, folder), content
-
-
-def check(file, source, output, folder, dtype="int8"):
-    """Compare every tensor with the oracle's, and return the model."""
-    model, content = imported(file, source, output, folder)
-    x = everything(model.tensor(model.input).shape, dtype)
-    assert_same_as_oracle(model, content, x)
-    assert zp_file.loads(zp_file.dumps(model)).operators == model.operators
-    return model
-
-
-def kinds(model):
-    return [operator.kind for operator in model.operators]
+def built(file, source, output):
+    return file.build([source], [output])
 
 
 def conv_weights(file, shape, per_channel=True, source=0.1, seed=0):
@@ -308,7 +296,8 @@ def float_ends(file):
 @needs_litert
 def test_float_ends_are_left_out_and_noted(tmp_path):
     file = File()
-    model, content = imported(file, *float_ends(file), tmp_path)
+    content = built(file, *float_ends(file))
+    model = read(content, tmp_path)
     assert kinds(model) == ["Conv2D"]
     assert (model.input, model.output) == ("x", "c")
     assert model.metadata == {"source": "tflite", "float_input": "real", "float_output": "y"}
@@ -326,7 +315,8 @@ def test_one_float_end(tmp_path):
     file = File()
     _, y = float_ends(file)
     del file.operators[0]
-    model, content = imported(file, 1, y, tmp_path)
+    content = built(file, 1, y)
+    model = read(content, tmp_path)
     assert model.metadata == {"source": "tflite", "float_output": "y"}
     assert_same_as_oracle(model, content, everything((6, 6, 2)))
 
@@ -361,7 +351,7 @@ def test_activations_keep_their_names_before_constants(tmp_path):
     file = File()
     x, y = file.tensor("x", (1, 12)), file.tensor("w", (1, 5), scale=0.05)
     file.operator("FULLY_CONNECTED", [x, *conv_weights(file, (5, 12), False)], y, "FullyConnectedOptions")
-    model, _ = imported(file, x, y, tmp_path)
+    model = read(built(file, x, y), tmp_path)
     assert model.operators == (
         FullyConnected(name="fully_connected_0", input="x", output="w", weights="w_1", bias="b"),
     )
@@ -377,7 +367,7 @@ def test_operators_that_the_output_does_not_need_are_left_out(tmp_path):
     x, y, z = file.tensor("x", (1, 8)), file.tensor("y", (1, 8)), file.tensor("z", (1, 8), "FLOAT32", (), ())
     file.operator("COS", [x], z)
     file.operator("QUANTIZE", [x], y, "QuantizeOptions")
-    model, _ = imported(file, x, y, tmp_path)
+    model = read(built(file, x, y), tmp_path)
     assert kinds(model) == ["Requantize"]
     assert "z" not in model.tensors
 
@@ -387,7 +377,7 @@ def test_a_convolution_s_fields(tmp_path):
     x, y = file.tensor("x", (1, 9, 9, 4)), file.tensor("y", (1, 5, 3, 6))
     fields = {"Padding": SAME, "StrideH": 2, "StrideW": 3, "FusedActivationFunction": RELU}
     file.operator("CONV_2D", [x, *conv_weights(file, (6, 3, 2, 2))], y, "Conv2DOptions", **fields)
-    model, _ = imported(file, x, y, tmp_path)
+    model = read(built(file, x, y), tmp_path)
     assert model.operators == (
         Conv2D(
             name="conv_2d_0",
@@ -419,8 +409,8 @@ def test_requantize_alone_may_change_the_type(tmp_path):
     x, y = file.tensor("x", (1, 8)), file.tensor("y", (1, 8), "UINT8", 0.1, 0)
     file.operator("RESHAPE", [x, file.integers([1, 8])], y, "ReshapeOptions")
     with pytest.raises(ZeropointError, match="must have the scale and zero point of its input"):
-        imported(file, x, y, tmp_path)
+        read(built(file, x, y), tmp_path)
     file.operators.clear()
     file.operator("QUANTIZE", [x], y, "QuantizeOptions")
-    model, _ = imported(file, x, y, tmp_path)
+    model = read(built(file, x, y), tmp_path)
     assert model.operators == (Requantize(name="quantize_0", input="x", output="y"),)
