@@ -45,18 +45,27 @@ def write_operator(writer: Writer, operator: Operator) -> None:
         values = writer.real(operator.input)
         writer.quantize(_clamped(writer, values, operator.clamp, operator.output, operator.name), target)
         return
-    if type(operator) not in _WRITERS or getattr(operator, "constant", False):
-        names = sorted((Requantize.__name__, *(kind.__name__ for kind in _WRITERS)))
-        kinds = quoted_list(names, len(names))
-        raise ZeropointError(
-            f"operator '{operator.name}' ({operator.kind}) cannot be exported to ONNX as it is; {kinds} can"
-        )
+    _check(operator, target.zero_point)
     clamp = getattr(operator, "clamp", Clamp())
     output = operator.output if clamp == Clamp() else writer.fresh(f"{operator.output}.linear")
     values = _WRITERS[type(operator)](writer, operator, output)
     if clamp != Clamp():
         values = _clamped(writer, values, clamp, operator.output, None)
     writer.quantize(values, target)
+
+
+def _check(operator: Operator, zero_point: int) -> None:
+    """Refuse what the file could not say, or what would not read back as it is."""
+    what = ""
+    if type(operator) not in _WRITERS:
+        names = sorted((Requantize.__name__, *(kind.__name__ for kind in _WRITERS)))
+        what = f"only {quoted_list(names, len(names))} can be"
+    elif getattr(operator, "constant", False):
+        what = "its second input is a constant"
+    elif getattr(operator, "value", None) not in (None, zero_point):
+        what = "it pads with something other than the zero point"
+    if what:
+        raise ZeropointError(f"operator '{operator.name}' ({operator.kind}) cannot be exported to ONNX: {what}")
 
 
 def _clamped(writer: Writer, values: str, clamp: Clamp, output: str, name: str | None) -> str:
