@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from support.gateware import packed, unpacked
 
+from support.gateware import packed, unpacked
 from zeropoint_hw.accelerator import Accelerator
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import LOG_PIECES, PARAMETER_PIECES, Command, LogEntry, Region, Register, address
