@@ -23,6 +23,7 @@ from support.tflite_files import (
 
 from zeropoint.golden import run
 from zeropoint.importers import load
+from zeropoint.importers.tflite_translate import HANDLERS
 from zeropoint.model import Clamp, Conv2D, FullyConnected, Padding, Requantize, zp_file
 
 DTYPES = ["int8", "uint8"]
@@ -311,6 +312,21 @@ def test_float_ends_are_left_out_and_noted(tmp_path):
 
 
 @needs_litert
+def test_floats_become_the_integers_that_the_file_s_quantize_gives(tmp_path):
+    file = File()
+    content = built(file, *float_ends(file))
+    source = read(content, tmp_path).tensor("x")
+    rng = np.random.default_rng(5)
+    steps = rng.integers(-150, 150, (3, 6, 6, 2)) + rng.choice([0, 0.5, 0.4999999, 0.25], (3, 6, 6, 2))
+    real = (steps.astype(np.float32) * np.float32(source.scale)).astype(np.float32)
+    real[2] = rng.normal(0, 2, (6, 6, 2))
+    real[0, 0, 0] = 1e30, -1e5
+    found = oracle(content, real)["x"].reshape(real.shape)
+    sane = np.abs(real) < 1e20  # Beyond, C++ does not define the conversion.
+    np.testing.assert_array_equal(source.quantize(real)[sane], found[sane])
+
+
+@needs_litert
 def test_one_float_end(tmp_path):
     file = File()
     _, y = float_ends(file)
@@ -414,3 +430,13 @@ def test_requantize_alone_may_change_the_type(tmp_path):
     file.operator("QUANTIZE", [x], y, "QuantizeOptions")
     model = read(built(file, x, y), tmp_path)
     assert model.operators == (Requantize(name="quantize_0", input="x", output="y"),)
+
+
+# What the page says
+
+
+def test_the_page_lists_every_operator():
+    page = (Path(__file__).parents[3] / "docs" / "tflite.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")]
+    named = {word.strip(",;") for row in rows for word in row.split() if word.strip(",;").isupper()}
+    assert named - {"|"} == set(HANDLERS)
