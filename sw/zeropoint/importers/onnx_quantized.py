@@ -15,8 +15,9 @@ order in which data meets them:
 from collections.abc import Mapping
 from pathlib import Path
 
-# Imported for the handlers that they register.
 from zeropoint.errors import ZeropointError
+
+# Imported for the handlers that they register.
 from zeropoint.importers import onnx_float_layers, onnx_float_shapes  # noqa: F401
 from zeropoint.importers.onnx_float_file import Graph, read_file
 from zeropoint.importers.onnx_float_fusion import rename_output

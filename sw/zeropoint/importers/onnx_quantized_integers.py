@@ -46,11 +46,7 @@ def weights_of(model: FloatModel, operator: Weighted, integers: Integers) -> Ten
     assert tensor.data is not None
     axis = output_axis(operator) if integers.scale.size > 1 else None
     scale = integers.scale.astype(np.float64)
-    spread = (
-        np.expand_dims(scale, [other for other in range(tensor.data.ndim) if other != axis])
-        if axis is not None
-        else scale.reshape(())
-    )
+    spread = scale.reshape([-1 if dimension == axis else 1 for dimension in range(tensor.data.ndim)])
     quotients = tensor.data.astype(np.float64) / spread
     steps = np.rint(quotients)
     if np.any(np.abs(quotients - steps) > _CLOSE):
@@ -136,12 +132,10 @@ def _own(
     """Return the file's own integers, if they are the real values at ``exact`` scales."""
     if integers is None or integers.dtype != "int32" or integers.data.size not in (1, real.size):
         return None
-    scale = (
-        np.broadcast_to(integers.scale.astype(np.float64).reshape(-1), real.shape)
-        if integers.scale.size in (1, real.size)
-        else None
-    )
-    if scale is None or np.any(np.abs(scale - exact) > _SAME * exact):
+    if integers.scale.size not in (1, real.size):
+        return None
+    scale = np.broadcast_to(integers.scale.astype(np.float64).reshape(-1), real.shape)
+    if np.any(np.abs(scale - exact) > _SAME * exact):
         return None
     values = np.broadcast_to(integers.data.reshape(-1), real.shape)
     # Something may have been added to the real values, or multiplied.

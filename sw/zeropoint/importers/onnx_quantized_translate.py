@@ -75,7 +75,7 @@ class Integers:
     scale
         A single value; or one for each element, as the scales that differ may run along any axis.
     zero_point
-        A single value. 0 where scales differ; zero points that do have gone into ``data``.
+        A single value; 0 if the file's differ, which have then been subtracted from ``data``.
     dtype
         In the file.
     """
@@ -108,7 +108,7 @@ class QuantizedTranslator(Translator):
         super().__init__(graph, order)
         self.constants: dict[str, Integers] = {}
         self._node: Node | None = None
-        # Of those of the file's tensors that hold computed integers; None as long as no DequantizeLinear has said it.
+        # Of the file's tensors of integers that are not constant; None as long as no DequantizeLinear has said it.
         self._encodings: dict[str, Encoding | None] = {}
         if graph.input_type != "float32":
             self._encodings[graph.input] = None
