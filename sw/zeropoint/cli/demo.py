@@ -79,7 +79,7 @@ def _demo(engine: str, limit: int | None, scheme: Scheme, config: AcceleratorCon
     terminal.say(f"accuracy of the float network: {_accuracy(float_reference.run_output(network, images), labels)}")
     terminal.say(f"accuracy quantized, {scheme.value}: {_accuracy(expected, labels)}")
 
-    engine, count = _engine(engine, limit, len(x))
+    count = _count(engine, limit, len(x))
     result = simulation.run(model, x[:count], config, engine=engine)
     simulation.print_result(result)
     if folder is not None:
@@ -91,17 +91,15 @@ def _demo(engine: str, limit: int | None, scheme: Scheme, config: AcceleratorCon
     return result.mismatches > 0
 
 
-def _engine(engine: str, limit: int | None, images: int) -> tuple[str, int]:
-    """Return which engine to take and for how many images, and say why if these are not what one would expect."""
+def _count(engine: str, limit: int | None, images: int) -> int:
+    """Return how many images to simulate: fewer, saying so, where only the slow simulator is there."""
     from zeropoint_sim.simulate import choose_engine
 
-    chosen, note = choose_engine(engine)
-    if note:
-        terminal.note(note)
+    chosen, _ = choose_engine(engine)
     if chosen == "amaranth" and limit is None:
         terminal.note(f"simulating {FEW} of {images} images in this slow simulator; --limit asks for more")
-        limit = FEW
-    return chosen, limit or images
+        return FEW
+    return limit or images
 
 
 def _accuracy(outputs: npt.NDArray[np.generic], labels: npt.NDArray[np.generic]) -> str:
