@@ -64,6 +64,11 @@ def test_version():
     assert zeropoint_command("--version").done().stdout == f"zeropoint {__version__}\n"
 
 
+def test_it_runs_as_a_module():
+    command = [sys.executable, "-m", "zeropoint", "--version"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"zeropoint {__version__}\n"
+
+
 def test_the_installed_program_answers_quickly():
     program = Path(sys.executable).with_name("zeropoint")
     if not program.exists():
