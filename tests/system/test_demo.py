@@ -95,7 +95,7 @@ def test_without_a_compiler_the_demo_runs_two_images_in_amaranth(tmp_path):
     model, x = demo()
     result = simulated(model, x[:2], AcceleratorConfig(), tensors=False)
     fast = json.loads(json.dumps(result.to_json()))
-    assert {key for key in fast if fast[key] != slow[key]} == {"engine", "wall_seconds", "cycles_per_second"}
+    assert {key for key in fast if fast[key] != slow[key]} == {"engine", "notes", "wall_seconds", "cycles_per_second"}
     assert result.simulated_cycles == pytest.approx(slow["wall_seconds"] * slow["cycles_per_second"])
 
 
