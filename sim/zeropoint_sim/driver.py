@@ -116,7 +116,7 @@ class Driver:
             If it takes more cycles than its loops could.
         """
         self.write(self._program.input, values)
-        self._transport.run(Command.RUN, sum(map(cycle_limit, self._program.instructions)))
+        self._transport.run(Command.RUN, sum(map(self._cycle_limit, self._program.instructions)))
         return self.read(self._program.output)
 
     def run_layers(self, values: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
@@ -126,7 +126,7 @@ class Driver:
         for layer in self._program.layers:
             last = layer.first_instruction + layer.instructions
             for instruction in self._program.instructions[layer.first_instruction : last]:
-                self._transport.run(Command.STEP, cycle_limit(instruction))
+                self._transport.run(Command.STEP, self._cycle_limit(instruction))
             tensors[layer.output] = self.read(self._program.tensors[layer.output])
         return tensors
 
@@ -137,10 +137,9 @@ class Driver:
         entries = (LogEntry.CYCLES, LogEntry.BUSY, LogEntry.STALL_DRAIN)
         return [LogRecord(*(int(row[entry]) for entry in entries)) for row in words]
 
-
-def cycle_limit(instruction: Instruction) -> int:
-    """Return more cycles than an instruction can take: a watchdog's limit."""
-    outputs = instruction.groups * instruction.rows * instruction.columns
-    outputs *= instruction.pool_rows * instruction.pool_columns
-    work = instruction.taps_y * instruction.taps_x * instruction.run + instruction.idle
-    return outputs * work + _OVERHEAD
+    def _cycle_limit(self, instruction: Instruction) -> int:
+        """Return more cycles than an instruction can take: a watchdog's limit."""
+        outputs = instruction.groups * instruction.rows * instruction.columns
+        outputs *= instruction.pool_rows * instruction.pool_columns
+        words = instruction.taps_y * instruction.taps_x * -(-instruction.run // self._config.lanes)
+        return outputs * (words + instruction.idle) + _OVERHEAD
