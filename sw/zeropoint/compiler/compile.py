@@ -27,28 +27,38 @@ class Partition:
 def partition(model: QuantizedModel) -> Partition:
     """Split a model's operators into those that the hardware runs and those left to the host at the end.
 
+    The host's part begins with the first SOFTMAX, after which only others and reshapes may follow.
+
     Raises
     ------
     ZeropointError
-        If an operator that only the host runs comes before one for the hardware, or neither runs an operator.
+        If an operator that only the host runs comes before one for the hardware, or neither runs an operator; or if
+        the host's operators are no chain that ends in the model's output.
     """
     operators = model.operators
-    cut = len(operators)
-    while cut and isinstance(operators[cut - 1], Softmax):
-        cut -= 1
-    for operator in operators[:cut]:
-        if isinstance(operator, Softmax):
-            raise ZeropointError(
-                f"operator '{operator.name}' ({operator.kind}) runs on the host, so only such operators may follow it; "
-                f"split the model after '{operator.output}'"
-            )
+    cut = next((index for index, operator in enumerate(operators) if isinstance(operator, Softmax)), len(operators))
+    hardware, host = operators[:cut], operators[cut:]
+    for operator in hardware:
         if not isinstance(operator, Reshape) and not runs_on_hardware(operator):
             form = {Add: "Add of a constant", Pad: "Pad with a value"}.get(type(operator), operator.kind)
             raise ZeropointError(
                 f"operator '{operator.name}' ({form}) is not for the hardware; only the golden model computes it: "
                 f"change the network to do without it"
             )
-    return Partition(operators[:cut], operators[cut:])
+    for operator in host:
+        if not isinstance(operator, Softmax | Reshape):
+            raise ZeropointError(
+                f"operator '{host[0].name}' ({host[0].kind}) runs on the host, so only Softmax and Reshape may follow "
+                f"it, not '{operator.name}' ({operator.kind}); split the model after '{host[0].output}'"
+            )
+    wanted = [*(operator.input for operator in host[1:]), model.output]
+    for operator, following in zip(host, wanted, strict=False):
+        if operator.output != following:
+            raise ZeropointError(
+                f"operator '{operator.name}' ({operator.kind}) runs on the host, so what follows must read its output "
+                f"'{operator.output}', not '{following}'; remove what the model's output does not need"
+            )
+    return Partition(hardware, host)
 
 
 def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool = True) -> Program:
@@ -160,5 +170,5 @@ def _host_step(model: QuantizedModel, operator: Operator) -> HostStep:
         HostTensor(tensor.name, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point)
         for tensor in (model.tensor(operator.input), model.tensor(operator.output))
     )
-    assert isinstance(operator, Softmax)
-    return HostStep(operator.name, operator.kind, source, target, {"beta": operator.beta})
+    parameters = {"beta": operator.beta} if isinstance(operator, Softmax) else {}
+    return HostStep(operator.name, operator.kind, source, target, parameters)
