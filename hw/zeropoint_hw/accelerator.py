@@ -189,7 +189,7 @@ class Accelerator(wiring.Component):
             activations.write_count.eq(writer.count),
         ]
 
-        m.submodules.counters = counters = Counters()
+        m.submodules.counters = counters = Counters(config.max_instructions)
         m.d.comb += [
             counters.restart.eq(sequencer.restart),
             counters.busy.eq(sequencer.busy),

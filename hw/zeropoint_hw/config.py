@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from zeropoint_hw.isa import INSTRUCTION_WORDS
+
 
 class PEKind(StrEnum):
     """The kind of processing element in the array."""
@@ -22,6 +24,10 @@ class WeightSource(StrEnum):
     RAM = "ram"
     #: Initial contents of memories that nothing writes.
     ROM = "rom"
+
+
+#: The fields that are a choice; all others are integers.
+_CHOICES: dict[str, type[StrEnum]] = {"pe": PEKind, "weight_source": WeightSource}
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -57,7 +63,7 @@ class AcceleratorConfig:
         Output channels, over all layers, whose bias, multiplier and shift the parameter memory holds: a multiple of
         ``requantizers``.
     program_words
-        32-bit words of layer program, at most 2^16.
+        32-bit words of layer program: those of one instruction at least, at most 2^16.
     weight_source
         Whether program, parameters and weights are loaded by the host (``ram``) or built in (``rom``).
 
@@ -84,18 +90,15 @@ class AcceleratorConfig:
     weight_source: WeightSource = WeightSource.RAM
 
     def __post_init__(self) -> None:
-        for name in ("pe", "weight_source"):
-            value = getattr(self, name)
-            kind = {"pe": PEKind, "weight_source": WeightSource}[name]
-            if not isinstance(value, str):
-                raise TypeError(f"{name} must be one of {', '.join(kind)}, not {value!r}")
-            if value not in list(kind):
-                raise ValueError(f"{name} must be one of {', '.join(kind)}, not {value!r}")
-            object.__setattr__(self, name, kind(value))
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name not in ("pe", "weight_source") and (not isinstance(value, int) or isinstance(value, bool)):
-                raise TypeError(f"{field.name} must be an integer, not {value!r}")
+            name, value = field.name, getattr(self, field.name)
+            if kind := _CHOICES.get(name):
+                if value not in list(kind):
+                    error = ValueError if isinstance(value, str) else TypeError
+                    raise error(f"{name} must be one of {', '.join(kind)}, not {value!r}")
+                object.__setattr__(self, name, kind(value))
+            elif not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{name} must be an integer, not {value!r}")
         for name in ("lanes", "columns"):
             value = getattr(self, name)
             if not _is_power_of_two(value) or value > 64:
@@ -113,15 +116,15 @@ class AcceleratorConfig:
             raise ValueError(f"window_taps must be 1 to lanes = {self.lanes}, not {self.window_taps!r}")
         if not 20 <= self.accumulator_width <= 32:
             raise ValueError(f"accumulator_width must be 20 to 32, not {self.accumulator_width!r}")
-        self._check_memory("activation_bytes", self.lanes, 1 << 20)
-        self._check_memory("weight_bytes", self.word_bytes, min(self.word_bytes << 20, 1 << 23))
-        self._check_memory("parameter_channels", self.requantizers, 1 << 16)
-        self._check_memory("program_words", 1, 1 << 16)
+        self._check_memory("activation_bytes", self.lanes, 2 * self.lanes, 1 << 20)
+        self._check_memory("weight_bytes", self.word_bytes, 2 * self.word_bytes, min(self.word_bytes << 20, 1 << 23))
+        self._check_memory("parameter_channels", self.requantizers, 2 * self.requantizers, 1 << 16)
+        self._check_memory("program_words", 1, INSTRUCTION_WORDS, 1 << 16)
 
-    def _check_memory(self, name: str, unit: int, limit: int) -> None:
+    def _check_memory(self, name: str, unit: int, least: int, most: int) -> None:
         value = getattr(self, name)
-        if value % unit or not 2 * unit <= value <= limit:
-            raise ValueError(f"{name} must be a multiple of {unit} from {2 * unit} to {limit}, not {value!r}")
+        if value % unit or not least <= value <= most:
+            raise ValueError(f"{name} must be a multiple of {unit} from {least} to {most}, not {value!r}")
 
     @property
     def multipliers(self) -> int:
@@ -147,6 +150,11 @@ class AcceleratorConfig:
     def parameter_words(self) -> int:
         """Words of the parameter memory, each for ``requantizers`` channels."""
         return self.parameter_channels // self.requantizers
+
+    @property
+    def max_instructions(self) -> int:
+        """Instructions that the program memory holds, each of which has an entry in the log."""
+        return self.program_words // INSTRUCTION_WORDS
 
     @property
     def host_bytes(self) -> int:

@@ -4,13 +4,18 @@ from amaranth import Module, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from zeropoint_hw.isa import LOG_ENTRIES, LOG_PIECES, LogEntry
+from zeropoint_hw.isa import LOG_PIECES, LogEntry
 
 _WORD = 32
 
 
 class Counters(wiring.Component):
     """Counts cycles by what they were spent on; the parts add up to the whole.
+
+    Parameters
+    ----------
+    entries
+        Instructions that are logged, the first ones of a run.
 
     Members
     -------
@@ -27,18 +32,19 @@ class Counters(wiring.Component):
     log_address : In
         ``entry · LOG_PIECES + LogEntry``.
     log_data : Out(32)
-        What the log holds there, ``LOG_LATENCY`` cycles later. Instructions beyond ``LOG_ENTRIES`` are not logged.
+        What the log holds there, ``LOG_LATENCY`` cycles later.
     """
 
     LOG_LATENCY = 2
 
-    def __init__(self) -> None:
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
         counts = ("cycles", "busy_cycles", "stall_drain", "stall_fetch", "stall_flush", "instructions")
         super().__init__(
             {
                 **{name: In(1) for name in ("restart", "busy", "fetching", "working", "stalled", "done")},
                 **{name: Out(_WORD) for name in counts},
-                "log_address": In(range(LOG_ENTRIES * LOG_PIECES)),
+                "log_address": In(range(entries * LOG_PIECES)),
                 "log_data": Out(_WORD),
             }
         )
@@ -70,14 +76,14 @@ class Counters(wiring.Component):
         with m.If(self.restart | self.done):
             m.d.sync += entry.eq(0)
 
-        m.submodules.log = log = memory.Memory(shape=_WORD * LOG_PIECES, depth=LOG_ENTRIES, init=[])
+        m.submodules.log = log = memory.Memory(shape=_WORD * LOG_PIECES, depth=self._entries, init=[])
         write, read = log.write_port(), log.read_port()
         piece_bits = (LOG_PIECES - 1).bit_length()
         piece = Signal(piece_bits)
         m.d.comb += [
             write.addr.eq(self.instructions),
             write.data.eq(current),
-            write.en.eq(self.done & (self.instructions < LOG_ENTRIES)),
+            write.en.eq(self.done & (self.instructions < self._entries)),
             read.addr.eq(self.log_address[piece_bits:]),
             read.en.eq(1),
         ]

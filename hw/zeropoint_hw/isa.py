@@ -280,7 +280,7 @@ class Region(IntEnum):
     WEIGHTS = 3
     #: Activations: byte addresses, ``config.host_bytes`` bytes an access, least address in bits 7 … 0.
     ACTIVATIONS = 4
-    #: What each instruction took: ``LOG_PIECES`` words an instruction, in order, by ``LogEntry``.
+    #: What each instruction of the program memory took: ``LOG_PIECES`` words an instruction, in order, by ``LogEntry``.
     LOG = 5
 
 
@@ -332,7 +332,6 @@ class LogEntry(IntEnum):
 
 
 IDENTIFICATION = 0x5A504E54  # "ZPNT"
-LOG_ENTRIES = 256
 LOG_PIECES = 4
 PARAMETER_PIECES = 4
 

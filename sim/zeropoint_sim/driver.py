@@ -11,7 +11,6 @@ from zeropoint.errors import ZeropointError
 from zeropoint_hw.config import WeightSource
 from zeropoint_hw.isa import (
     IDENTIFICATION,
-    LOG_ENTRIES,
     LOG_PIECES,
     PARAMETER_PIECES,
     Command,
@@ -131,8 +130,8 @@ class Driver:
         return tensors
 
     def log(self) -> list[LogRecord]:
-        """Return what each instruction of the last run took, of as many as the hardware keeps."""
-        count = min(len(self._program.instructions), LOG_ENTRIES)
+        """Return what each instruction of the last run took."""
+        count = len(self._program.instructions)
         words = self._transport.read(address(Region.LOG, 0), count * LOG_PIECES).reshape(count, LOG_PIECES)
         entries = (LogEntry.CYCLES, LogEntry.BUSY, LogEntry.STALL_DRAIN)
         return [LogRecord(*(int(row[entry]) for entry in entries)) for row in words]

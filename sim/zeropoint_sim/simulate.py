@@ -17,7 +17,7 @@ from zeropoint.errors import ZeropointError
 from zeropoint.model import OPERATORS, Quantization, QuantizedModel, Tensor
 from zeropoint_hw.accelerator import Accelerator, Rom
 from zeropoint_hw.config import WeightSource
-from zeropoint_hw.isa import LOG_ENTRIES, Register
+from zeropoint_hw.isa import Register
 from zeropoint_sim import cxxrtl_build
 from zeropoint_sim.amaranth_engine import AmaranthEngine
 from zeropoint_sim.cxxrtl_engine import CxxrtlEngine
@@ -177,10 +177,6 @@ def simulate(
             f"not {inputs.dtype} {inputs.shape}"
         )
     transport, notes = _open(program, engine, trace, announce)
-    if len(program.instructions) > LOG_ENTRIES:
-        notes += (
-            f"the hardware logs {LOG_ENTRIES} instructions of {len(program.instructions)}; later layers show 0 cycles",
-        )
     began = time.perf_counter()
     try:
         result = _run(program, transport, inputs, golden, golden_tensors, trace is not None, progress)
@@ -270,15 +266,13 @@ def _compare(inference: int, tensor: str, hardware: Array, golden: Array) -> Fau
 
 
 def _layers(program: Program, driver: Driver) -> tuple[LayerResult, ...]:
-    """Return what each layer took; 0 cycles for layers whose instructions the hardware's log has no room for."""
+    """Return what each layer of the last run took."""
     log = driver.log()
     results = []
     for layer in program.layers:
         records = log[layer.first_instruction : layer.first_instruction + layer.instructions]
-        if len(records) < layer.instructions:
-            records = []
         cycles = sum(record.cycles for record in records)
-        utilization = layer.macs / (cycles * program.config.multipliers) if cycles else 0.0
+        utilization = layer.macs / (cycles * program.config.multipliers)
         busy, drain = sum(record.busy for record in records), sum(record.stall_drain for record in records)
         results.append(LayerResult(layer.name, layer.op, layer.macs, cycles, utilization, busy, drain))
     return tuple(results)

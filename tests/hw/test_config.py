@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
-from zeropoint_hw.isa import REGION_SHIFT
+from zeropoint_hw.isa import INSTRUCTION_WORDS, LOG_PIECES, REGION_SHIFT, Region, address
 
 POWERS = [1 << exponent for exponent in range(7)]
 
@@ -27,7 +27,7 @@ def configurations(draw):
         activation_bytes=lanes * draw(st.integers(2, (1 << 20) // lanes)),
         weight_bytes=word * draw(st.integers(2, min(1 << 20, (1 << 23) // word))),
         parameter_channels=requantizers * draw(st.integers(2, (1 << 16) // requantizers)),
-        program_words=draw(st.integers(2, 1 << 16)),
+        program_words=draw(st.integers(INSTRUCTION_WORDS, 1 << 16)),
         weight_source=draw(st.sampled_from(WeightSource)),
     )
 
@@ -52,6 +52,14 @@ def test_sizes(config):
 def test_host_reaches_every_weight(config):
     pieces = max(Fraction(1), Fraction(config.word_bytes, 4))
     assert config.weight_words * pieces <= 1 << REGION_SHIFT
+
+
+@given(configurations())
+def test_every_instruction_of_the_program_memory_has_a_log_entry_that_the_host_reaches(config):
+    entries = config.max_instructions
+    assert entries >= 1
+    assert entries * INSTRUCTION_WORDS <= config.program_words < (entries + 1) * INSTRUCTION_WORDS
+    assert address(Region.LOG, entries * LOG_PIECES - 1) >> REGION_SHIFT == Region.LOG
 
 
 def test_default_takes_378_kib():
@@ -144,8 +152,8 @@ def test_is_frozen():
             ValueError,
             "parameter_channels must be a multiple of 4 from 8 to 65536, not 6",
         ),
-        ({"program_words": 1}, ValueError, "program_words must be a multiple of 1 from 2 to 65536, not 1"),
-        ({"program_words": 65537}, ValueError, "program_words must be a multiple of 1 from 2 to 65536, not 65537"),
+        ({"program_words": 28}, ValueError, "program_words must be a multiple of 1 from 29 to 65536, not 28"),
+        ({"program_words": 65537}, ValueError, "program_words must be a multiple of 1 from 29 to 65536, not 65537"),
         (
             {"lane": 8},
             ValueError,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from zeropoint_hw.counters import Counters
-from zeropoint_hw.isa import LOG_ENTRIES, LOG_PIECES, LogEntry
+from zeropoint_hw.isa import LOG_PIECES, LogEntry
 from zeropoint_sim.bench import run_bench
 
 TOTALS = ("cycles", "busy_cycles", "stall_drain", "stall_fetch", "stall_flush", "instructions")
@@ -27,8 +27,12 @@ class Run:
         return [(len(cycles), cycles.count(WORK), cycles.count(STALL)) for cycles in self.instructions]
 
 
-def check(runs, logged=None):
-    dut = Counters()
+#: Instructions that are logged.
+ENTRIES = 23
+
+
+def check(runs, entries=ENTRIES):
+    dut = Counters(entries)
 
     async def bench(ctx):
         for run in runs:
@@ -48,7 +52,7 @@ def check(runs, logged=None):
                 for _ in range(pause):
                     await ctx.tick()
             assert [ctx.get(getattr(dut, name)) for name in TOTALS] == run.totals()
-            for index, entry in list(enumerate(run.log()))[:LOG_ENTRIES]:
+            for index, entry in list(enumerate(run.log()))[:entries]:
                 got = []
                 for piece in LogEntry:
                     ctx.set(dut.log_address, index * LOG_PIECES + piece)
@@ -65,7 +69,8 @@ def test_parts_add_up_and_each_instruction_is_logged():
 
 
 def test_log_ends_where_it_is_full():
-    check([Run(np.random.default_rng(1), LOG_ENTRIES + 30, longest=3)])
+    check([Run(np.random.default_rng(1), ENTRIES + 30, longest=3)])
+    check([Run(np.random.default_rng(1), count) for count in (1, 2)], entries=1)
 
 
 def test_wrong_count_is_seen():

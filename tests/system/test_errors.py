@@ -118,7 +118,7 @@ def test_models_of_the_wrong_kind(tmp_path, model, quantize):
 
 @pytest.mark.parametrize(
     ("option", "size", "unit"),
-    [("activation-bytes", 16, 8), ("weight-bytes", 128, 64), ("parameter-channels", 8, 4), ("program-words", 2, 1)],
+    [("activation-bytes", 16, 8), ("weight-bytes", 128, 64), ("parameter-channels", 8, 4), ("program-words", 29, 1)],
 )
 def test_networks_too_large_for_a_memory(tmp_path, model, option, size, unit):
     output = tmp_path / "program"

@@ -254,7 +254,7 @@ def _layer(entry: Record) -> Layer:
         entry.text("op"),
         entry.text("output"),
         entry.integer("first_instruction", 0, 1 << 16),
-        entry.integer("instructions", 0, 1 << 16),
+        entry.integer("instructions", 1, 1 << 16),
         entry.integer("macs", 0),
     )
     entry.end()

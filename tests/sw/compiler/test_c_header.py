@@ -31,8 +31,8 @@ int main(void) {
     bytes("program", NAME_program, sizeof NAME_program);
     bytes("weights", NAME_weights, sizeof NAME_weights);
     bytes("parameters", NAME_parameters, sizeof NAME_parameters);
-    printf("\"figures\": [%d,%d,%d,%d,%d,%d,%d],", PREFIX_LANES, PREFIX_COLUMNS, PREFIX_REQUANTIZERS,
-           PREFIX_INSTRUCTIONS, PREFIX_LAYERS, PREFIX_MACS, PREFIX_WEIGHTS_DEPTH);
+    printf("\"figures\": [%d,%d,%d,%d,%d,%d,%d,%d],", PREFIX_LANES, PREFIX_COLUMNS, PREFIX_REQUANTIZERS,
+           PREFIX_INSTRUCTIONS, PREFIX_LAYERS, PREFIX_MACS, PREFIX_WEIGHTS_DEPTH, PREFIX_LOG_ENTRIES);
     printf("\"input\": [%d,%d,%d,%d,%d,%d,%.17g,%d],", PREFIX_INPUT_ADDRESS, PREFIX_INPUT_BYTES, PREFIX_INPUT_ROWS,
            PREFIX_INPUT_ROW_BYTES, PREFIX_INPUT_ROW_PITCH, PREFIX_INPUT_SIGNED, PREFIX_INPUT_SCALE,
            PREFIX_INPUT_ZERO_POINT);
@@ -81,7 +81,7 @@ def test_a_c_compiler_finds_every_byte_and_figure(tmp_path: Path, lanes: int, co
         # Bytes as they lie in the memory of a little-endian machine, which is where tests run.
         np.testing.assert_array_equal(found[image.name], image.words.reshape(-1))
     config = program.config
-    assert found["figures"] == [lanes, columns, config.requantizers, 5, 2, program.macs, 19]
+    assert found["figures"] == [lanes, columns, config.requantizers, 5, 2, program.macs, 19, 2048 // 29]
     assert found["input"] == buffer_figures(program.input) == [1, 72, 4, 15, 19, True, 0.1, -128]
     assert found["output"] == buffer_figures(program.output)
     assert found["addresses"] == [
