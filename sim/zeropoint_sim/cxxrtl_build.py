@@ -22,8 +22,9 @@ from zeropoint.files import atomic_write
 from zeropoint_sim.transport import ANSWER_LIMIT
 
 #: Compiler options. The generated code is one huge function of inlined templates, which -O1 compiles no sooner and -O3
-#: makes no faster. CXXRTL_NDEBUG: reading beyond a memory's end gives 0, as in Amaranth's simulator, and no abort.
-FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-w", "-DNDEBUG", "-DCXXRTL_NDEBUG")
+#: makes no faster. -ftemplate-depth: a word is an expression nested as deep as it has parts, such as the 4096 bytes of
+#: weights at 64 × 64. CXXRTL_NDEBUG: reading beyond a memory's end gives 0, as in Amaranth's simulator, and no abort.
+FLAGS = ("-std=c++17", "-O2", "-ftemplate-depth=16384", "-fPIC", "-shared", "-w", "-DNDEBUG", "-DCXXRTL_NDEBUG")
 
 #: C++ sources of this package, the first of which is compiled.
 SOURCES = ("cxxrtl_wrapper.cc", "cxxrtl_slices.h")

@@ -26,10 +26,7 @@ def ending(*steps: str) -> QuantizedModel:
     """Return a network that ends in these steps: ``"softmax"``, or a shape such as ``"6 4"``."""
     made, current = builder()
     for step in steps:
-        if step == "softmax":
-            current = made.softmax(current)
-        else:
-            current = made.reshape(current, *map(int, step.split()))
+        current = made.softmax(current) if step == "softmax" else made.reshape(current, *map(int, step.split()))
     return made.build(current)
 
 

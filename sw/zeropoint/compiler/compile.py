@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zeropoint.compiler.allocate import Request, allocate
+from zeropoint.compiler.allocate import DoesNotFit, Request, allocate
+from zeropoint.compiler.capacity import check_fits
 from zeropoint.compiler.emit import Emitter, Place, map_shape
 from zeropoint.compiler.lower import LOWERINGS, lower, runs_on_hardware
 from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Step, plan, row_pitches
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
-from zeropoint.errors import ZeropointError
+from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import Add, Operator, Pad, QuantizedModel, Reshape, Softmax
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
@@ -96,7 +97,11 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
         count = len(emitter.instructions) - first
         layers.append(Layer(step.operator.name, step.label, step.output, first, count, model.macs(step.operator)))
     emitter.instructions[-1] = replace(emitter.instructions[-1], end=1)
-    _check_sizes(model, config, emitter)
+    # Before the instructions are encoded, whose addresses may be too wide.
+    words = sum(len(part) for part in emitter.weight_words)
+    check_fits(model.name, config, "weight_bytes", words * config.word_bytes)
+    check_fits(model.name, config, "parameter_channels", len(emitter.biases))
+    check_fits(model.name, config, "program_words", len(emitter.instructions) * Instruction.WORDS)
 
     buffers = {name: _buffer(place) for name, place in places.items()}
     return Program(
@@ -137,26 +142,17 @@ def _places(model: QuantizedModel, steps: tuple[Step, ...], output: str, config:
         rows, columns, channels = map_shape(model.tensor(root).shape)
         size = (rows - 1) * pitches.get(root, columns * channels) + columns * channels
         requests.append(Request(root, size, first, last_use[root]))
-    addresses = allocate(requests, config.activation_bytes, config.lanes)
+    try:
+        addresses = allocate(requests, config.activation_bytes, config.lanes)
+    except DoesNotFit as error:
+        reason = f"where {quoted_list(error.buffers)} are in use at once"
+        check_fits(model.name, config, "activation_bytes", error.needed, reason)
+        raise
     places = {}
     for name, root in roots.items():
         _, columns, channels = map_shape(model.tensor(name).shape)
         places[name] = Place(model.tensor(name), addresses[root], pitches.get(name, columns * channels))
     return places
-
-
-def _check_sizes(model: QuantizedModel, config: AcceleratorConfig, emitter: Emitter) -> None:
-    words = sum(len(part) for part in emitter.weight_words)
-    for what, needed, available, option in (
-        ("weights", words * config.word_bytes, config.weight_bytes, "weight_bytes"),
-        ("parameters", len(emitter.biases), config.parameter_channels, "parameter_channels"),
-        ("layer program", len(emitter.instructions) * Instruction.WORDS, config.program_words, "program_words"),
-    ):
-        if needed > available:
-            raise ZeropointError(
-                f"model '{model.name}' does not fit: its {what} need {option} = {needed}, {needed - available} more "
-                f"than the configuration's {available}; set {option} = {needed} or more"
-            )
 
 
 def _buffer(place: Place) -> Buffer:

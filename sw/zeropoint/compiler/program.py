@@ -300,23 +300,12 @@ class Program:
                 raise ValueError(f"layer '{layer.name}' has instructions beyond the last")
 
     def _check_fits(self) -> None:
-        config = self.config
-        for what, needed, available, option in (
-            ("instructions", len(self.instructions) * Instruction.WORDS, config.program_words, "program_words"),
-            ("weights", self.weights.size, config.weight_bytes, "weight_bytes"),
-            ("channels", len(self.parameters), config.parameter_channels, "parameter_channels"),
-        ):
-            if needed > available:
-                raise ZeropointError(
-                    f"program '{self.name}': its {what} need {option} = {needed}, the configuration has {available}; "
-                    f"raise {option} or use a smaller model"
-                )
+        check_fits(self.name, self.config, "program_words", len(self.instructions) * Instruction.WORDS)
+        check_fits(self.name, self.config, "weight_bytes", self.weights.size)
+        check_fits(self.name, self.config, "parameter_channels", len(self.parameters))
         for buffer in self.tensors.values():
-            if buffer.address + buffer.size > config.activation_bytes:
-                raise ZeropointError(
-                    f"program '{self.name}': tensor '{buffer.tensor}' ends at byte {buffer.address + buffer.size} of "
-                    f"an activation memory of {config.activation_bytes}; raise activation_bytes or use a smaller model"
-                )
+            end = buffer.address + buffer.size
+            check_fits(self.name, self.config, "activation_bytes", end, f"where tensor '{buffer.tensor}' ends")
 
     @property
     def macs(self) -> int:
