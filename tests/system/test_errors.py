@@ -124,14 +124,18 @@ def test_networks_too_large_for_a_memory(tmp_path, model, option, size, unit):
     output = tmp_path / "program"
     arguments = ["compile", model[0], "-o", output]
     error = zeropoint_command(*arguments, f"--{option}", size).error()
-    field = option.replace("-", "_")
-    assert field in error
-    numbers = [int(number) for number in re.findall(r"\b\d+\b", error)]
-    needed = max(numbers)
-    assert size in numbers
+    needed, excess, available, advised = re.fullmatch(
+        r"zeropoint: error: '.*' does not fit: its \w+ memory must have (\d+) \w+.*, (\d+) more than the (\d+) of this "
+        rf"configuration; --{option} (\d+) makes room",
+        error,
+    ).groups()
+    assert int(available) == size
+    assert int(needed) == size + int(excess)
+    assert int(advised) == -(-int(needed) // unit) * unit
     assert names(tmp_path) == ["model.zp", "x.npy"]
-    # With as much as the message says it does fit.
-    zeropoint_command(*arguments, f"--{option}", -(-needed // unit) * unit).done()
+    # With as much as the message says it does fit, and with less it does not.
+    zeropoint_command(*arguments, f"--{option}", int(advised) - unit).error()
+    zeropoint_command(*arguments, f"--{option}", advised).done()
 
 
 @pytest.mark.parametrize(

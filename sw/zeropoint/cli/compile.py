@@ -7,6 +7,7 @@ import click
 from zeropoint.cli import terminal
 from zeropoint.cli.options import PATH, config_options, load_quantized, model_argument
 from zeropoint.compiler import compile_model, storage, verify_program
+from zeropoint.compiler.capacity import MEMORIES
 from zeropoint.compiler.program import Program
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
@@ -33,16 +34,16 @@ def command(model: Path, output: Path, config: AcceleratorConfig) -> None:
 def print_memories(program: Program) -> None:
     """Print how much of each of the configuration's memories a program takes."""
     config = program.config
-    memories = (
-        ("activation memory", "bytes", max(b.address + b.size for b in program.tensors.values()), "activation_bytes"),
-        ("weight memory", "bytes", program.weights.size, "weight_bytes"),
-        ("parameter memory", "channels", len(program.parameters), "parameter_channels"),
-        ("program memory", "words", len(program.instructions) * Instruction.WORDS, "program_words"),
-    )
+    used = {
+        "activation_bytes": max(buffer.address + buffer.size for buffer in program.tensors.values()),
+        "weight_bytes": program.weights.size,
+        "parameter_channels": len(program.parameters),
+        "program_words": len(program.instructions) * Instruction.WORDS,
+    }
     rows = []
-    for what, unit, used, option in memories:
-        size = getattr(config, option)
-        rows.append([what, unit, used, size, terminal.percent(used / size)])
+    for field, (memory, unit) in MEMORIES.items():
+        size = getattr(config, field)
+        rows.append([memory, unit, used[field], size, terminal.percent(used[field] / size)])
     sizes = f"{config.lanes} lanes × {config.columns} columns, {config.requantizers} requantizers, {config.pe}"
     terminal.table(f"Memories of {sizes}", ["memory", "unit", "used", "size", "share"], rows)
 

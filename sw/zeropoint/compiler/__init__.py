@@ -9,6 +9,7 @@ Modules, in the order in which data meets them:
 - ``plan``: which operators share a pass, and how rows lie in memory.
 - ``lower``: each operator's loop nests, by way of ``weighted``, ``channelwise`` and ``emit``.
 - ``pack``: weights in the order in which the array consumes them.
+- ``capacity``: whether all that fits the memories.
 - ``program``: the result, and ``images``: its memories' contents in many formats.
 - ``verify_program``: a program that addresses nothing outside its memories.
 - ``disassemble``: a program as text, and ``c_header``: as C.

@@ -53,8 +53,8 @@ class DoesNotFit(ZeropointError):
 
     def __init__(self, needed: int, available: int, step: int, buffers: Sequence[str]) -> None:
         super().__init__(
-            f"the activation memory needs {needed} bytes, but has {available}: "
-            f"{quoted_list(buffers)} are in use at once (step {step}); raise activation_bytes or use a smaller model"
+            f"the buffers need {needed} bytes, {needed - available} more than there are: {quoted_list(buffers)} are in "
+            f"use at once (step {step})"
         )
         self.needed, self.available, self.step, self.buffers = needed, available, step, tuple(buffers)
 

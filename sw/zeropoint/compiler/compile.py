@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zeropoint.compiler.allocate import DoesNotFit, Request, allocate
-from zeropoint.compiler.capacity import check_fits
+from zeropoint.compiler.capacity import check_fits, shortage
 from zeropoint.compiler.emit import Emitter, Place, map_shape
 from zeropoint.compiler.lower import LOWERINGS, lower, runs_on_hardware
 from zeropoint.compiler.normalize import normalize
@@ -146,8 +146,7 @@ def _places(model: QuantizedModel, steps: tuple[Step, ...], output: str, config:
         addresses = allocate(requests, config.activation_bytes, config.lanes)
     except DoesNotFit as error:
         reason = f"where {quoted_list(error.buffers)} are in use at once"
-        check_fits(model.name, config, "activation_bytes", error.needed, reason)
-        raise
+        raise shortage(model.name, config, "activation_bytes", error.needed, reason) from None
     places = {}
     for name, root in roots.items():
         _, columns, channels = map_shape(model.tensor(name).shape)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.compiler.capacity import check_fits
 from zeropoint.compiler.images import Image
-from zeropoint.errors import ZeropointError
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
 

@@ -131,7 +131,7 @@ def test_random_orders_find_room_where_the_systematic_ones_do_not(monkeypatch: p
     requests = [Request(f"t{index}", *life) for index, life in enumerate(lives)]
     assert_sound(requests, allocate(requests, 36), 36, 1)
     monkeypatch.setattr("zeropoint.compiler.allocate._ATTEMPTS", 0)
-    with pytest.raises(DoesNotFit, match="needs 37 bytes, but has 36") as info:
+    with pytest.raises(DoesNotFit, match="the buffers need 37 bytes, 1 more than there are") as info:
         allocate(requests, 36)
     assert info.value.buffers
 
@@ -156,7 +156,7 @@ def test_a_memory_that_is_one_byte_too_small_is_told_apart() -> None:
     requests = chain([100, 28, 200, 56])
     assert set(allocate(requests, 256)) == {"t0", "t1", "t2", "t3"}
     with pytest.raises(
-        DoesNotFit, match="needs 256 bytes, but has 255: t2, t3 are in use at once \\(step 2\\)"
+        DoesNotFit, match="need 256 bytes, 1 more than there are: t2, t3 are in use at once \\(step 2\\)"
     ) as info:
         allocate(requests, 255)
     assert (info.value.needed, info.value.available, info.value.step) == (256, 255, 2)
