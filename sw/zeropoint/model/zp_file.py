@@ -3,7 +3,7 @@
 A ``.zp`` file is a safetensors file: its arrays are the model's constants by name; the one entry ``zeropoint`` of its
 metadata is a JSON text with everything else::
 
-    {"format": 1, "sha256": "…", "model": {"name", "input", "output", "rounding", "metadata", "tensors", "operators"}}
+    {"format": 2, "sha256": "…", "model": {"name", "input", "output", "rounding", "metadata", "tensors", "operators"}}
 
 A tensor is ``{"name", "shape", "dtype", "scale", "zero_point", "axis", "constant"}``. An operator is ``{"kind"}`` and
 the fields of its class in ``zeropoint.model.operators``; a clamp is ``[low, high]``, null where it is infinite; a
@@ -26,8 +26,9 @@ from zeropoint.model.graph import QuantizedModel
 from zeropoint.model.operators import MAX_ELEMENTS
 from zeropoint.model.zp_schema import Arrays, model_from_json, model_to_json
 
-#: The version that is written. It grows when an earlier Zeropoint could not read the file, or would misread it.
-FORMAT = 1
+#: The version that is written, and the only one that is read. It grows with every change to what a file must hold:
+#: 2 has constant operands of Add, and the value of Pad.
+FORMAT = 2
 
 #: Larger files, and larger headers, are refused before they are read.
 MAX_FILE_BYTES = 4 * MAX_ELEMENTS
@@ -53,8 +54,8 @@ def load(path: Path) -> QuantizedModel:
     Raises
     ------
     ZeropointError
-        Naming the file and what is wrong with it: it cannot be read, is no ``.zp`` file, is damaged, was written by a
-        newer Zeropoint, or its model does not pass verification.
+        Naming the file and what is wrong with it: it cannot be read, is no ``.zp`` file, is damaged, was written by
+        another version of Zeropoint, or its model does not pass verification.
     """
     data = read_bytes(path, MAX_FILE_BYTES)
     try:
@@ -82,10 +83,11 @@ def loads(data: bytes) -> QuantizedModel:
     version = outer.get("format") if isinstance(outer, dict) else None
     if type(version) is not int or version < 1:
         raise ZeropointError("it does not say the version of its format")
-    if version > FORMAT:
-        raise ZeropointError(
-            f"it was written by a newer Zeropoint (format {version}; this one reads up to {FORMAT}); upgrade Zeropoint"
+    if version != FORMAT:
+        age, advice = (
+            ("a newer", "upgrade Zeropoint") if version > FORMAT else ("an older", "quantize the network again")
         )
+        raise ZeropointError(f"it was written by {age} Zeropoint (format {version}, not {FORMAT}); {advice}")
     if outer.keys() != {"format", "sha256", "model"}:
         raise ZeropointError("it is damaged: it must hold a format, a digest and a model")
     try:
