@@ -309,6 +309,9 @@ def _global_average_pool(t: Translator, node: Node) -> View:
     return _mean(t, node, view, range(1, len(view.axes)), keep=True)
 
 
+_MEANS = "only the mean over height and width together, or over height alone, is supported"
+
+
 @handles("ReduceMean")
 def _reduce_mean(t: Translator, node: Node) -> View:
     view = t.view(node, 0)
@@ -322,14 +325,15 @@ def _reduce_mean(t: Translator, node: Node) -> View:
     if axes and not all(-rank <= axis < rank for axis in axes):
         raise ZeropointError(f"has axes {tuple(axes)}, but its input has {rank} dimensions")
     if 0 in reduced:
-        raise ZeropointError("takes the mean over the batch; only the mean over height and width is supported")
+        raise ZeropointError(f"takes the mean over the batch; {_MEANS}")
     return _mean(t, node, view, [axis - 1 for axis in sorted(reduced)], node.flag("keepdims", default=True))
 
 
 def _mean(t: Translator, node: Node, view: View, axes: Sequence[int], keep: bool) -> View:
     """Add the mean over ONNX axes, which must be all but what varies fastest in memory."""
     if not view.is_outer(axes):
-        raise LayoutError("takes the mean over channels; only the mean over height and width is supported")
+        dimensions = ", ".join(str(axis + 1) for axis in axes)
+        raise LayoutError(f"takes the mean over dimension {dimensions} of its input; {_MEANS}")
     outer = sum(len(view.axes[axis]) for axis in axes)
     positions = prod(view.factors[:outer])
     shape = t.shape(view.tensor)

@@ -450,6 +450,13 @@ def test_reduce_mean_over_length_and_over_the_space_of_channels_last(tmp_path: P
     assert kinds(run(tmp_path, nodes, ("N", 3, 4, 5))) == ["Mean"]
 
 
+def test_reduce_mean_over_the_height_of_a_convolution(tmp_path: Path) -> None:
+    nodes = [node("Conv", "x w", "c"), node("ReduceMean", "c", "m", axes=[2], keepdims=0), node("Flatten", "m", "f")]
+    constants = {"w": rand(3, 2, 1, 1), "v": rand(18, 4)}
+    model = run(tmp_path, [*nodes, node("Gemm", "f v")], ("N", 2, 5, 6), constants)
+    assert kinds(model) == ["Conv2D", "Reshape", "Mean", "FullyConnected"]
+
+
 def test_flatten_permutes_the_weights_of_a_gemm(tmp_path: Path) -> None:
     nodes = [node("Conv", "x w", "c"), node("Flatten", "c", "f"), node("Gemm", "f v b", transB=1)]
     model = run(tmp_path, nodes, ("N", 2, 5, 6), {"w": rand(3, 2, 3, 3), "v": rand(4, 36), "b": rand(4)})

@@ -420,8 +420,14 @@ def test_unsupported_node(tmp_path: Path, bad: Any, shape: Any, constants: Any, 
 @pytest.mark.parametrize(
     ("bad", "expected"),
     [
-        (node("ReduceMean", "c", axes=[1]), "takes the mean over channels; only the mean over height and width"),
-        (node("ReduceMean", "c", axes=[3]), "takes the mean over channels; only the mean over height and width"),
+        *[
+            (
+                node("ReduceMean", "c", axes=axes),
+                f"takes the mean over dimension {named} of its input; only the mean over height and width together, or "
+                f"over height alone, is supported",
+            )
+            for axes, named in (([1], "1"), ([3], "3"), ([-1], "3"), ([1, 2], "1, 2"))
+        ],
         (node("Add", "c pixels"), "takes a constant that varies over channels only, not one of shape (6, 6)"),
         (node("Pad", "c pads"), "pads channels; only height and width can be padded"),
         (node("Add", "c t"), "takes two inputs whose elements lie in the same order"),
