@@ -43,6 +43,10 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Click prints the help as an error, or not, as its version has it.
+        return super().parse_args(ctx, args or ["--help"])
+
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         name = prog_name or "zeropoint"
         if COMPLETE in os.environ:

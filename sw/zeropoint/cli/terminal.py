@@ -77,7 +77,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
         A last row, below a line.
     """
     body = [list(row) for row in rows]
-    made = Table(title=Text(title), title_justify="left", title_style="bold")
+    made = Table()
     for index, heading in enumerate(columns):
         numbers = all(isinstance(row[index], int | float | None) for row in body)
         made.add_column(Text(heading), justify="right" if numbers else "left", overflow="fold")
@@ -87,7 +87,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
         made.add_section()
         made.add_row(*(Text(_cell(value)) for value in total))
     with _stdout():
-        _console(stderr=False).print(made)
+        console = _console(stderr=False)
+        # As a title of rich's table it would be wrapped to the table's width.
+        console.print(Text(title, style="bold"), soft_wrap=True)
+        console.print(made)
 
 
 def _cell(value: object) -> str:
