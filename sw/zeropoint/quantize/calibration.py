@@ -120,8 +120,8 @@ def calibrate(
     method: CalibrationMethod,
     percentile: float,
     progress: Callable[[float], object] = lambda done: None,
-) -> dict[str, Range]:
-    """Return the range of each of the activations ``tensors``, zero included.
+) -> tuple[dict[str, Range], list[str]]:
+    """Return the range of each of the activations ``tensors``, zero included, and those that had one value only.
 
     Parameters
     ----------
@@ -145,18 +145,20 @@ def calibrate(
         raise ZeropointError(f"the calibration percentile must be above 50 and 100 at most, not {percentile}")
     x = float_reference.check_input(model, x)
     passes = 1 if method is CalibrationMethod.MINMAX else 2
-    ranges = dict.fromkeys(tensors, (0.0, 0.0))
+    extremes = dict.fromkeys(tensors, (np.inf, -np.inf))
     done = 0
     for values in float_reference.run_batches(model, x):
-        for name, (low, high) in ranges.items():
+        for name, (low, high) in extremes.items():
             least, greatest = float(values[name].min()), float(values[name].max())
             if not np.isfinite(least) or not np.isfinite(greatest):
                 raise ZeropointError(f"tensor '{name}' becomes NaN or infinite on the calibration data")
-            ranges[name] = min(low, least), max(high, greatest)
+            extremes[name] = min(low, least), max(high, greatest)
         done += len(values[model.input])
         progress(done / (passes * len(x)))
+    constant = [name for name, (low, high) in extremes.items() if low == high]
+    ranges = {name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in extremes.items()}
     if method is CalibrationMethod.MINMAX:
-        return ranges
+        return ranges, constant
     histograms = {name: Histogram.empty(low, high) for name, (low, high) in ranges.items() if low < high}
     for values in float_reference.run_batches(model, x):
         for name, histogram in histograms.items():
@@ -168,4 +170,4 @@ def calibrate(
             ranges[name] = histogram.percentile(percentile)
         else:
             ranges[name] = histogram.least_squares(rules)
-    return ranges
+    return ranges, constant

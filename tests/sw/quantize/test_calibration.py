@@ -23,7 +23,7 @@ def ranges_of(
     """The range of a tensor that takes ``values``, one a sample."""
     model = float_model((1,), Requantize(name="op", input="x", output="y"))
     x = np.asarray(values, np.float32).reshape(-1, 1)
-    return calibrate(model, x, ["y"], rules, method, percentile)["y"]
+    return calibrate(model, x, ["y"], rules, method, percentile)[0]["y"]
 
 
 def distributions() -> dict[str, npt.NDArray[np.float32]]:
@@ -115,18 +115,27 @@ def test_constant_values_are_the_end_of_the_range(method: CalibrationMethod, con
 
 
 @pytest.mark.parametrize("method", CalibrationMethod)
+@pytest.mark.parametrize(("values", "constant"), [([0.0] * 3, True), ([-0.5] * 3, True), ([0.0, 0.0, 0.1], False)])
+def test_tensors_of_one_value_are_told(method: CalibrationMethod, values: list[float], constant: bool) -> None:
+    model = float_model((1,), Requantize(name="op", input="x", output="y"))
+    x = np.asarray(values, np.float32).reshape(-1, 1)
+    assert calibrate(model, x, ["y", "x"], AFFINE_INT8, method, 99.0)[1] == (["y", "x"] if constant else [])
+
+
+@pytest.mark.parametrize("method", CalibrationMethod)
 def test_ranges_contain_zero_and_do_not_depend_on_the_parts(
     method: CalibrationMethod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = random_network(1)
     x = np.random.default_rng(2).normal(size=(40, 12, 12, 3)).astype(np.float32)
     names = [tensor.name for tensor in model.activations()]
-    whole = calibrate(model, x, names, AFFINE_INT8, method, 99.9)
+    whole, constant = calibrate(model, x, names, AFFINE_INT8, method, 99.9)
     assert all(low <= 0 <= high for low, high in whole.values())
     assert list(whole) == names
+    assert constant == []
     monkeypatch.setattr(float_reference, "_BATCH_BYTES", 100_000)
     assert len(list(float_reference.run_batches(model, x))) > 3
-    parts = calibrate(model, x, names, AFFINE_INT8, method, 99.9)
+    parts, _ = calibrate(model, x, names, AFFINE_INT8, method, 99.9)
     for name in names:
         np.testing.assert_allclose(parts[name], whole[name], rtol=2e-2 if method is MSE else 1e-5, err_msg=name)
 

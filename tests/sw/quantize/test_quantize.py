@@ -1,5 +1,7 @@
 """The public entry: what it records, repeats, reports and refuses."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from support.float_networks import fully_connected, random_network
@@ -40,6 +42,42 @@ def test_what_the_metadata_record() -> None:
         "calibration samples": "20",
         "bias correction": "no",
     }
+
+
+def test_schemes_and_methods_by_name() -> None:
+    model = fully_connected([[1.0, 0.2]])
+    x = np.random.default_rng(6).normal(size=(9, 2)).astype(np.float32)
+    for scheme in Scheme:
+        for method in CalibrationMethod:
+            named = quantize(model, x, scheme=scheme.value, method=method.value)
+            assert zp_file.dumps(named) == zp_file.dumps(quantize(model, x, scheme=scheme, method=method))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scheme": "affine"}, r"^the scheme 'affine' is unknown; there are affine-int8, affine-uint8$"),
+        ({"scheme": None}, r"^the scheme None is unknown; there are affine-int8, affine-uint8$"),
+        (
+            {"scheme": Scheme.AFFINE_INT8, "method": "mean"},
+            r"^the calibration method 'mean' is unknown; there are minmax, percentile, mse$",
+        ),
+    ],
+)
+def test_unknown_schemes_and_methods(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ZeropointError, match=message):
+        quantize(fully_connected([[1.0]]), np.ones((1, 1), np.float32), **options)
+
+
+def test_activations_of_one_value_are_warned_of() -> None:
+    model = fully_connected([[1.0, 0.2], [0.4, 0.3]])
+    assert "warning" not in quantize(model, [[1.0, 2.0], [0.0, 1.0]], scheme=Scheme.AFFINE_INT8).metadata
+    for constant in (0.0, 0.5):
+        quantized = quantize(model, np.full((3, 2), constant, np.float32), scheme=Scheme.AFFINE_INT8)
+        assert quantized.metadata["warning"] == (
+            "the calibration data leave the ranges of some activations open, which have one value only: "
+            f"{'x, y' if constant == 0 else 'x'}; give inputs typical of those to come"
+        )
 
 
 def test_progress() -> None:
