@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,43 +31,80 @@ def atomic_write(path: Path, data: bytes) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name in the folder of ``path``, for the body to write; rename it to ``path`` at the end.
 
-    The temporary name has the suffix of ``path``. When the body raises, or is interrupted, it is removed and an
-    earlier file at ``path`` stays as it was. A link is followed, and an earlier file's permissions are kept. Devices
-    and pipes, such as ``/dev/stdout``, are yielded as they are.
+    As :func:`atomic_files`, for one file.
+    """
+    with atomic_files(path) as temporary:
+        yield temporary[path]
+
+
+@contextmanager
+def atomic_files(*paths: Path | None) -> Iterator[Mapping[Path, Path]]:
+    """Yield a temporary name for each of ``paths``, for the body to write; rename all of them at the end, or none.
+
+    A temporary name has the folder and the suffix of its path; None is left out. When the body raises, or is
+    interrupted, they are removed and earlier files at ``paths`` stay as they were. Links are followed, and earlier
+    files' permissions are kept. Devices and pipes, such as ``/dev/stdout``, are yielded as they are.
 
     Raises
     ------
     ZeropointError
-        For every OSError, naming ``path`` and the reason.
+        For every OSError about one of them, naming that path and the reason; in a ZeropointError of the body the
+        temporary names give way to those of ``paths``. And if two paths are the same file.
     """
-    path = Path(path)
-    target = Path(os.path.realpath(path))
-    temporary = _sibling(target).with_suffix(target.suffix)
+    results = [_Result(path) for path in paths if path is not None]
+    staged = [result for result in results if not result.is_device]
+    for index, result in enumerate(staged):
+        if os.path.isdir(result.target):
+            raise ZeropointError(f"cannot write '{result.path}': it is a folder; name a file")
+        if result.target in [other.target for other in staged[:index]]:
+            raise ZeropointError(f"cannot write '{result.path}' twice, for two results; name another file for one")
     try:
-        if target.is_dir():
-            raise ZeropointError(f"cannot write '{path}': it is a folder; name a file")
-        if target.exists() and not target.is_file():
-            yield path
-            return
         try:
-            yield temporary
-            if target.exists():
-                shutil.copymode(target, temporary)
-            os.replace(temporary, target)
+            yield {result.path: result.path if result.is_device else result.temporary for result in results}
+            for result in staged:
+                if result.target.exists():
+                    shutil.copymode(result.target, result.temporary)
+            for result in staged:
+                os.replace(result.temporary, result.target)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            for result in staged:
+                result.temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise _cannot_write(path, error, temporary, target) from error
+        about = [result for result in results if error.filename == str(result.temporary)] or results
+        if len(about) > 1:
+            raise
+        raise _cannot_write(about[0], error) from error
+    except ZeropointError as error:
+        raise _renamed(error, *staged) from error.__cause__
 
 
-def check_writable(*paths: Path | None) -> None:
-    """Raise ZeropointError if a file could not be written to one of ``paths``, before what takes long is begun."""
+def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> None:
+    """Raise ZeropointError if a file could not be written to one of ``paths``, before what takes long is begun.
+
+    Neither may two of them be the same file, nor one of ``inputs``, which are read, or lie in a folder among these.
+    """
     for path in paths:
         if path is not None:
-            with suppress(_Enough), atomic_file(path) as temporary:
-                temporary.touch()
-                raise _Enough
+            check_apart(path, *inputs)
+    with suppress(_Enough), atomic_files(*paths) as temporary:
+        for path, name in temporary.items():
+            if name != path:
+                name.touch()
+        raise _Enough
+
+
+def check_apart(path: Path, *inputs: Path | None) -> None:
+    """Raise ZeropointError if writing the file or folder ``path`` would change one of ``inputs``, which are read."""
+    result = _Result(path)
+    for name in inputs:
+        if name is None or result.is_device:
+            continue
+        read = Path(os.path.realpath(name))
+        if read.is_relative_to(result.target) or result.target.is_relative_to(read):
+            raise ZeropointError(
+                f"cannot write '{path}': that would change '{name}', which is read; name another place"
+            )
 
 
 class _Enough(Exception):
@@ -87,9 +124,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     ZeropointError
         For every OSError, naming ``path`` and the reason; and if something at ``path`` must not be replaced.
     """
-    path = Path(path)
-    target = Path(os.path.realpath(path))
-    temporary = _sibling(target)
+    result = _Result(path)
+    path, target, temporary = result.path, result.target, result.temporary
     try:
         _check_replaceable(path, target)
         try:
@@ -103,7 +139,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     except OSError as error:
-        raise _cannot_write(path, error, temporary, target) from error
+        raise _cannot_write(result, error) from error
+    except ZeropointError as error:
+        raise _renamed(error, result) from error.__cause__
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -123,6 +161,16 @@ def read_bytes(path: Path, limit: int) -> bytes:
     except OSError as error:
         raise ZeropointError(f"cannot read '{path}': {error.strerror or error}") from error
     raise ZeropointError(f"cannot read '{path}': it is longer than {limit} bytes")
+
+
+class _Result:
+    """A file or folder to be written: the path given, what it leads to, and a temporary name beside that."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.target = Path(os.path.realpath(path))
+        self.temporary = _sibling(self.target).with_suffix(self.target.suffix)
+        self.is_device = os.path.exists(self.target) and not (os.path.isfile(self.target) or os.path.isdir(self.target))
 
 
 def _sibling(target: Path) -> Path:
@@ -175,15 +223,23 @@ def _swap(temporary: Path, target: Path) -> None:
             shutil.rmtree(earlier, ignore_errors=True)
 
 
-def _cannot_write(path: Path, error: OSError, temporary: Path, target: Path) -> ZeropointError:
+def _cannot_write(result: _Result, error: OSError) -> ZeropointError:
     """Return the message for an OSError, in which a temporary name gives way to the one the user knows."""
-    reason = error.strerror or str(error)
-    if error.errno == errno.ENOENT and not target.parent.exists():
+    path, reason = result.path, error.strerror or str(error)
+    if error.errno == errno.ENOENT and not result.target.parent.exists():
         reason = f"there is no folder '{path.parent}'; make it first"
     elif isinstance(error.filename, str):
         name = Path(error.filename)
-        if name.is_relative_to(temporary):
-            path = path / name.relative_to(temporary)
-        elif name not in (path, target):
+        if name.is_relative_to(result.temporary):
+            path = path / name.relative_to(result.temporary)
+        elif name not in (path, result.target):
             reason += f" ('{name}')"
     return ZeropointError(f"cannot write '{path}': {reason}")
+
+
+def _renamed(error: ZeropointError, *results: _Result) -> ZeropointError:
+    """Return the error, in which temporary names give way to those the user knows."""
+    text = str(error)
+    for result in results:
+        text = text.replace(str(result.temporary), str(result.path))
+    return error if text == str(error) else ZeropointError(text)

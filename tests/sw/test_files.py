@@ -116,6 +116,70 @@ def test_whether_a_file_can_be_written_is_known_beforehand(tmp_path: Path) -> No
         files.check_writable(earlier, nowhere)
 
 
+def test_several_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.npy", tmp_path / "two.vcd"
+    two.write_text("earlier")
+
+    def write(fail: bool) -> None:
+        with files.atomic_files(one, None, two, Path("/dev/null")) as temporary:
+            assert [*temporary] == [one, two, Path("/dev/null")]
+            assert temporary[two].suffix == ".vcd"
+            assert temporary[Path("/dev/null")] == Path("/dev/null")
+            temporary[one].write_text("1")
+            if fail:
+                raise OSError(errno.ENOSPC, "No space left on device", str(temporary[two]))
+            temporary[two].write_text("2")
+
+    with pytest.raises(ZeropointError, match=rf"^cannot write '{re.escape(str(two))}': No space left on device$"):
+        write(fail=True)
+    assert tree(tmp_path) == {"two.vcd": b"earlier"}
+    write(fail=False)
+    assert tree(tmp_path) == {"one.npy": b"1", "two.vcd": b"2"}
+
+
+def test_temporary_names_give_way_to_those_the_user_knows(tmp_path: Path) -> None:
+    path = tmp_path / "trace.vcd"
+    with pytest.raises(ZeropointError) as caught, files.atomic_files(path, tmp_path / "y.npy") as temporary:
+        raise ZeropointError(f"cannot write the waveform file '{temporary[path]}'")
+    assert str(caught.value) == f"cannot write the waveform file '{path}'"
+    with pytest.raises(ZeropointError) as caught, files.atomic_folder(tmp_path / "out") as folder:
+        files.atomic_write(folder / "none" / "y", b"")
+    assert str(caught.value).startswith(f"cannot write '{tmp_path / 'out' / 'none' / 'y'}'")
+    # An error that is about none of several files is no business of theirs.
+    with pytest.raises(FileNotFoundError), files.atomic_files(path, tmp_path / "y.npy"):
+        (tmp_path / "other").read_bytes()
+    assert tree(tmp_path) == {}
+
+
+def test_two_results_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "y.npy"
+    path.touch()
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "sub").mkdir()
+    for other in (path, tmp_path / "link", tmp_path / "sub" / ".." / "y.npy"):
+        expected = f"cannot write '{other}' twice, for two results; name another file for one"
+        with pytest.raises(ZeropointError, match=f"^{re.escape(expected)}$"):
+            files.check_writable(path, other)
+    files.check_writable(Path("/dev/null"), Path("/dev/null"), path)
+
+
+def test_what_is_read_is_not_written(tmp_path: Path) -> None:
+    model, folder = tmp_path / "m.zp", tmp_path / "program"
+    model.write_bytes(b"model")
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(model)
+    for path, read in ((model, tmp_path / "link"), (tmp_path / "link", model), (folder / "program.mem", folder)):
+        expected = f"cannot write '{path}': that would change '{read}', which is read; name another place"
+        with pytest.raises(ZeropointError, match=f"^{re.escape(expected)}$"):
+            files.check_writable(tmp_path / "y", path, inputs=(None, read))
+    files.check_writable(tmp_path / "y", inputs=(model, folder, None))
+    with pytest.raises(ZeropointError, match="that would change"):
+        files.check_apart(tmp_path, model)
+    files.check_apart(folder, model)
+    files.check_apart(Path("/dev/null"), Path("/dev/null"))
+    assert tree(tmp_path) == {"m.zp": b"model", "link": b"model"}
+
+
 def test_an_error_about_another_file_names_that_too(tmp_path: Path) -> None:
     expected = r"^cannot write '.*y': No such file or directory \('.*other'\)$"
     with pytest.raises(ZeropointError, match=expected), files.atomic_file(tmp_path / "y"):

@@ -9,6 +9,7 @@ from zeropoint.cli.options import PATH, config_options, load_quantized, model_ar
 from zeropoint.compiler import compile_model, storage, verify_program
 from zeropoint.compiler.capacity import MEMORIES
 from zeropoint.compiler.program import Program
+from zeropoint.files import check_apart
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
 
@@ -17,11 +18,13 @@ from zeropoint_hw.isa import Instruction
 @model_argument
 @click.option("-o", "--output", type=PATH, required=True, help="The folder to write; an earlier program is replaced.")
 @config_options
-def command(model: Path, output: Path, config: AcceleratorConfig) -> None:
+@click.pass_context
+def command(ctx: click.Context, model: Path, output: Path, config: AcceleratorConfig) -> None:
     """Compile MODEL for an accelerator: layer program, memory map and weight images, with a manifest.
 
     The images come as .mem and .hex for $readmemh, .mif, .coe, .bin, and as a C header.
     """
+    check_apart(output, model, ctx.params["config"])
     network = load_quantized(model)
     program = compile_model(network, config)
     verify_program.verify(program)

@@ -20,7 +20,7 @@ def command(model: Path, output: Path) -> None:
     """
     if output.suffix != ".onnx":
         raise click.UsageError(f"--output must be a .onnx file, not '{output}'")
-    check_writable(output)
+    check_writable(output, inputs=(model,))
     network = load_quantized(model)
     # Imported here, as onnx takes a second to import.
     from zeropoint.export import onnx_qdq

@@ -7,7 +7,7 @@ import click
 from zeropoint import arrays, golden
 from zeropoint.cli import terminal
 from zeropoint.cli.options import PATH, load_quantized, model_argument
-from zeropoint.files import check_writable
+from zeropoint.files import atomic_files, check_writable
 
 
 @click.command("golden")
@@ -21,15 +21,14 @@ def command(model: Path, input: Path, output: Path, tensors: Path | None) -> Non
     Inputs may have the layout of the file that the network was imported from (such as N, channels, height, width) or
     N, height, width, channels; outputs get the layout of that file.
     """
-    check_writable(output, tensors)
+    check_writable(output, tensors, inputs=(model, input))
     network = load_quantized(model)
     x = arrays.load_input(input, network)
     with terminal.progress(f"Running {network.name}", len(x)) as update:
-        if tensors is None:
-            y = golden.run(network, x, update)
-        else:
-            every = golden.run_tensors(network, x, update)
-            y = every[network.output]
-            arrays.save_tensors(tensors, every)
-    arrays.save_output(output, network, y)
+        every = golden.run_tensors(network, x, update) if tensors else {network.output: golden.run(network, x, update)}
+    y = every[network.output]
+    with atomic_files(output, tensors) as temporary:
+        arrays.save_output(temporary[output], network, y)
+        if tensors:
+            arrays.save_tensors(temporary[tensors], every)
     terminal.note(f"wrote {len(y)} outputs to {output}")

@@ -79,7 +79,7 @@ def command(
         raise click.UsageError("--percentile goes with --method percentile")
     if output.suffix != ".zp":
         raise click.UsageError(f"--output must be a .zp file, not '{output}'")
-    check_writable(output)
+    check_writable(output, inputs=(model, calibration))
     network = importers.load(model)
     if not isinstance(network, FloatModel):
         raise ZeropointError(f"'{model}' is quantized already; give the float network it was made from")
