@@ -17,7 +17,7 @@ from rich.table import Table
 
 from zeropoint import golden, importers
 from zeropoint.compiler import compile_model
-from zeropoint.compiler.storage import save
+from zeropoint.compiler.storage import load, save
 from zeropoint.model import (
     Clamp,
     Conv2D,
@@ -72,7 +72,7 @@ def measure(model: QuantizedModel, lanes: int, columns: int) -> list[str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "program")
         save(compile_model(model, config), folder)
-        result = simulate(folder, x, golden.run(model, x))
+        result = simulate(load(folder), x, golden.run(model, x))
     cycles = result.cycles[0]
     return [
         model.name,

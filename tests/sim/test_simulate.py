@@ -37,14 +37,14 @@ def network(seed=0):
 
 @pytest.fixture
 def compiled(tmp_path):
-    """Return a function that compiles a model: its program's folder, inputs, and the golden model's tensors."""
+    """Return a function that compiles a model: its program as files say, inputs, and the golden model's tensors."""
 
     def compiled(model=None, config=CONFIG, count=3, fuse=True):
         model = model or network()
         storage.save(compile_model(model, config, fuse=fuse), tmp_path / "program")
         x = random_input(model, count)
         tensors = golden.run_tensors(model, x)
-        return tmp_path / "program", x, tensors[model.output], tensors
+        return storage.load(tmp_path / "program"), x, tensors[model.output], tensors
 
     return compiled
 
@@ -52,10 +52,10 @@ def compiled(tmp_path):
 @pytest.mark.parametrize("source", ["ram", "rom"])
 def test_engines_agree_with_the_golden_model_and_on_every_cycle(compiled, source):
     config = AcceleratorConfig(**(CONFIG.to_dict() | {"weight_source": source}))
-    folder, x, expected, tensors = compiled(config=config)
+    program, x, expected, tensors = compiled(config=config)
     results = []
     for engine in ENGINES:
-        result = simulate(folder, x, expected, engine=need(engine), golden_tensors=tensors)
+        result = simulate(program, x, expected, engine=need(engine), golden_tensors=tensors)
         np.testing.assert_array_equal(result.outputs, expected)
         assert (result.engine, result.mismatches, result.exact, result.faults) == (engine, 0, 3, ())
         assert result.outputs.dtype == expected.dtype
@@ -67,8 +67,8 @@ def test_engines_agree_with_the_golden_model_and_on_every_cycle(compiled, source
 
 
 def test_cycles_add_up(compiled):
-    folder, x, expected, _ = compiled()
-    result = simulate(folder, x, expected, engine="amaranth")
+    program, x, expected, _ = compiled()
+    result = simulate(program, x, expected, engine="amaranth")
     # Where data do not matter, every inference takes the same.
     assert len({*result.cycles}) == 1
     assert sum(result.stalls.values()) == sum(layer.cycles for layer in result.layers) == result.cycles[0]
@@ -87,8 +87,8 @@ def test_cycles_add_up(compiled):
 
 
 def test_the_report_has_what_is_promised(compiled):
-    folder, x, expected, _ = compiled()
-    report = json.loads(json.dumps(simulate(folder, x, expected, engine="amaranth").to_json(), allow_nan=False))
+    program, x, expected, _ = compiled()
+    report = json.loads(json.dumps(simulate(program, x, expected, engine="amaranth").to_json(), allow_nan=False))
     promised = {"model", "engine", "config", "inferences", "mismatches", "cycles", "macs", "multipliers"}
     promised |= {"utilization", "layers", "wall_seconds", "cycles_per_second"}
     assert promised <= report.keys()
@@ -107,8 +107,8 @@ def test_the_report_has_what_is_promised(compiled):
 
 
 def test_differences_are_counted_and_the_first_of_each_tensor_is_described(compiled):
-    folder, x, expected, tensors = compiled()
-    right = simulate(folder, x, expected, engine="amaranth").outputs
+    program, x, expected, tensors = compiled()
+    right = simulate(program, x, expected, engine="amaranth").outputs
     expected = expected.copy()
     expected[1, 4] ^= 1
     expected[1, 5] ^= 2
@@ -116,7 +116,7 @@ def test_differences_are_counted_and_the_first_of_each_tensor_is_described(compi
     layer = next(name for name, tensor in tensors.items() if tensor.shape[1:] == (4, 4, 4))
     tensors = tensors | {layer: tensors[layer].copy()}
     tensors[layer][2, 3, 1, 2] ^= 16
-    result = simulate(folder, x, expected, engine="amaranth", golden_tensors=tensors)
+    result = simulate(program, x, expected, engine="amaranth", golden_tensors=tensors)
     np.testing.assert_array_equal(result.outputs, right)
     assert (result.mismatches, result.exact) == (4, 1)
     output = result.faults[0].tensor
@@ -129,23 +129,40 @@ def test_differences_are_counted_and_the_first_of_each_tensor_is_described(compi
     assert len(json.loads(json.dumps(result.to_json()))["faults"]) == 3
 
 
+def test_an_output_counts_once_unless_single_layers_give_another(compiled, monkeypatch):
+    builder = ModelBuilder(np.random.default_rng(0))
+    program, x, expected, tensors = compiled(builder.build(builder.fully_connected(builder.input(5), 3)))
+    wrong = expected.copy()
+    wrong[1, 2] ^= 4
+    changed = tensors | {program.output.tensor: wrong}
+    result = simulate(program, x, wrong, engine="amaranth", golden_tensors=changed)
+    assert (result.mismatches, result.exact, len(result.faults)) == (1, 2, 1)
+    run_layers = Driver.run_layers
+    monkeypatch.setattr(
+        Driver, "run_layers", lambda *given: {name: value ^ 1 for name, value in run_layers(*given).items()}
+    )
+    result = simulate(program, x, expected, engine="amaranth", golden_tensors=tensors)
+    np.testing.assert_array_equal(result.outputs, expected)
+    assert (result.mismatches, result.exact) == (expected.size, 0)
+
+
 def test_a_hang_is_reported(compiled, monkeypatch):
-    folder, x, expected, _ = compiled()
+    program, x, expected, _ = compiled()
     # The hardware takes longer than it may, as if it did not end.
     monkeypatch.setattr(Driver, "_cycle_limit", lambda self, instruction: 10)
     with pytest.raises(
         Watchdog, match=r"^the accelerator is still busy after 30 cycles, more than the program can take$"
     ):
-        simulate(folder, x, expected, engine="amaranth")
+        simulate(program, x, expected, engine="amaranth")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_waveforms_are_of_the_first_inference(compiled, engine, tmp_path):
-    folder, x, expected, tensors = compiled()
+    program, x, expected, tensors = compiled()
     moments = []
     for count, check in ((1, None), (3, None), (3, tensors)):
         path = tmp_path / "t.vcd"
-        result = simulate(folder, x[:count], expected[:count], engine=need(engine), trace=path, golden_tensors=check)
+        result = simulate(program, x[:count], expected[:count], engine=need(engine), trace=path, golden_tensors=check)
         assert result.mismatches == 0
         text = path.read_text()
         assert "$enddefinitions" in text
@@ -157,10 +174,10 @@ def test_waveforms_are_of_the_first_inference(compiled, engine, tmp_path):
 
 
 def test_progress_is_told_after_each_inference(compiled):
-    folder, x, expected, _ = compiled()
+    program, x, expected, _ = compiled()
     told, said = [], []
     simulate(
-        folder,
+        program,
         x,
         expected,
         engine="amaranth",
@@ -176,25 +193,25 @@ def test_without_a_compiler_the_slow_engine_runs_and_says_so(compiled, monkeypat
         raise EngineUnavailable("engine cxxrtl needs a C++ compiler")
 
     monkeypatch.setattr(cxxrtl_build, "find_tools", missing)
-    folder, x, expected, _ = compiled()
+    program, x, expected, _ = compiled()
     said = []
-    result = simulate(folder, x[:1], expected[:1], engine="auto", announce=said.append)
+    result = simulate(program, x[:1], expected[:1], engine="auto", announce=said.append)
     assert result.engine == "amaranth"
     (note,) = result.notes
     assert "far slower: engine cxxrtl needs a C++ compiler" in note
     assert said == [note]
     assert result.to_json()["notes"] == [note]
     with pytest.raises(ZeropointError, match=r"needs a C\+\+ compiler"):
-        simulate(folder, x, expected, engine="cxxrtl")
+        simulate(program, x, expected, engine="cxxrtl")
 
 
 def test_a_simulator_that_was_built_is_used_again_without_a_word(compiled):
     need("cxxrtl")
-    folder, x, expected, _ = compiled()
+    program, x, expected, _ = compiled()
     said = []
     for _ in range(2):
         said.clear()
-        result = simulate(folder, x, expected, engine="auto", announce=said.append)
+        result = simulate(program, x, expected, engine="auto", announce=said.append)
         assert (result.engine, result.mismatches, result.notes) == ("cxxrtl", 0, ())
     assert said == []
 
@@ -209,15 +226,15 @@ def test_a_simulator_that_was_built_is_used_again_without_a_word(compiled):
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(compiled, change, message):
-    folder, x, expected, _ = compiled()
+    program, x, expected, _ = compiled()
     with pytest.raises(ZeropointError, match=message):
-        simulate(folder, change(x), expected, engine="amaranth")
+        simulate(program, change(x), expected, engine="amaranth")
 
 
 def test_an_unknown_engine_is_refused(compiled):
-    folder, x, expected, _ = compiled()
+    program, x, expected, _ = compiled()
     with pytest.raises(ZeropointError, match=r"^engine must be one of auto, amaranth, cxxrtl, not 'fpga'$"):
-        simulate(folder, x, expected, engine="fpga")
+        simulate(program, x, expected, engine="fpga")
 
 
 def test_every_layer_of_a_deep_network_has_its_cycles(compiled):
@@ -226,8 +243,8 @@ def test_every_layer_of_a_deep_network_has_its_cycles(compiled):
     for _ in range(300):
         current = builder.requantize(current)
     sizes = {"parameter_channels": 2 * 300, "program_words": Instruction.WORDS * 300}
-    folder, x, expected, _ = compiled(builder.build(current), replace(CONFIG, **sizes), count=1, fuse=False)
-    result = simulate(folder, x, expected, engine=need("cxxrtl"))
+    program, x, expected, _ = compiled(builder.build(current), replace(CONFIG, **sizes), count=1, fuse=False)
+    result = simulate(program, x, expected, engine=need("cxxrtl"))
     assert len(result.layers) == len(result.program.instructions) == result.program.config.max_instructions == 300
     assert (result.mismatches, result.exact, result.notes) == (0, 1, ())
     assert min(layer.cycles for layer in result.layers) > 0

@@ -66,10 +66,12 @@ def differs(folder, *options):
     return report
 
 
-def sealed(program_folder):
-    """Make a program's manifest vouch for what its files hold now."""
+def sealed(program_folder, model=None):
+    """Make a program's manifest vouch for what its files hold now, and for another model if one is given."""
     path = program_folder / storage.MANIFEST
     manifest = json.loads(path.read_text())
+    if model is not None:
+        manifest["model_sha256"] = zp_file.digest(model)
     for image in manifest["images"].values():
         for entry in image["files"].values():
             entry["sha256"] = hashlib.sha256((program_folder / entry["file"]).read_bytes()).hexdigest()
@@ -99,6 +101,8 @@ def test_a_flipped_bit_in_a_weight_image(folder):
     first = differs(folder, "--tensors")["faults"][0]
     assert first["tensor"] == "conv2d_0_out"
     assert first["index"][2] == 0
+    row, column, channel = first["index"]
+    assert f"the first at (row {row}, column {column}, channel {channel}): " in simulate(folder, "--tensors").stdout
 
 
 @pytest.mark.parametrize("memory", ["weights", "parameters", "program"])
@@ -169,39 +173,54 @@ def test_swapped_parameters(folder):
     differs(folder)
 
 
-def test_another_networks_program(folder):
+def exchange(folder, change):
+    """Put another model in place of the one that the program was compiled from, which is told and then concealed."""
     model = zp_file.load(folder / "model.zp")
-    name = model.operators[0].weights
-    weights = model.tensor(name)
-    tensors = {**model.tensors, name: replace(weights, data=np.flip(weights.data, 0))}
-    zp_file.save(replace(model, tensors=tensors), folder / "model.zp")
+    other = change(model)
+    zp_file.save(other, folder / "model.zp")
+    error = simulate(folder).error()
+    assert f"the program in '{folder / 'program'}' was compiled from network '{model.name}'" in error
+    assert f"is not network '{other.name}'" in error
+    assert not (folder / "y.npy").exists()
+    sealed(folder / "program", other)
+
+
+def test_another_networks_program(folder):
+    def change(model):
+        name = model.operators[0].weights
+        weights = model.tensor(name)
+        return replace(model, tensors={**model.tensors, name: replace(weights, data=np.flip(weights.data, 0))})
+
+    exchange(folder, change)
     differs(folder)
 
 
 def test_another_networks_scale(folder):
-    model = zp_file.load(folder / "model.zp")
-    target = model.tensor(model.operators[0].output)
-    other = replace(target, quantization=Quantization((target.scale * 1.05,), (target.zero_point,)))
-    zp_file.save(replace(model, tensors={**model.tensors, target.name: other}), folder / "model.zp")
+    def change(model):
+        target = model.tensor(model.operators[0].output)
+        other = replace(target, quantization=Quantization((target.scale * 1.05,), (target.zero_point,)))
+        return replace(model, tensors={**model.tensors, target.name: other})
+
+    exchange(folder, change)
     differs(folder)
 
 
 def test_another_rounding_of_the_model(folder):
-    model = zp_file.load(folder / "model.zp")
-    zp_file.save(replace(model, rounding=Rounding.SINGLE), folder / "model.zp")
+    exchange(folder, lambda model: replace(model, rounding=Rounding.SINGLE))
     differs(folder, "--tensors")
 
 
 def test_a_program_of_another_shape(folder):
-    x = np.load(folder / "x.npy")
-    model = zp_file.load(folder / "model.zp")
     builder = ModelBuilder(np.random.default_rng(0))
     builder.fully_connected(builder.input(5), 3)
-    zp_file.save(builder.build("fullyconnected_0_out"), folder / "model.zp")
-    assert x.shape[1:] == model.tensor(model.input).shape
     write_array(folder, "x.npy", np.zeros((1, 5), np.int8))
+    exchange(folder, lambda model: builder.build("fullyconnected_0_out"))
     assert "input 'input' takes" in simulate(folder).error()
 
 
 def test_a_program_with_options_of_another_configuration(folder):
-    assert "--program brings its own configuration" in simulate(folder, "--lanes", 4).error()
+    file = folder / "c.toml"
+    file.touch()
+    # 8 is the default, and the file says nothing; they are refused for being given.
+    for options in (["--lanes", 4], ["--lanes", 8], ["--pe", "mac"], ["--config", file]):
+        assert "--program brings its own configuration" in simulate(folder, *options).error()

@@ -53,7 +53,8 @@ def test_random_networks_with_every_tensor_written(seed, tmp_path):
     x = random_input(model, 1, seed)
     storage.save(compile_model(model, config, fuse=False), tmp_path / "program")
     tensors = golden.run_tensors(model, x)
-    result = simulate(tmp_path / "program", x, tensors[model.output], engine="cxxrtl", golden_tensors=tensors)
+    program = storage.load(tmp_path / "program")
+    result = simulate(program, x, tensors[model.output], engine="cxxrtl", golden_tensors=tensors)
     assert_exact(result)
     written = {layer.output for layer in result.program.layers}
     assert len(written) == sum(operator.kind != "Reshape" for operator in partition(model).hardware)

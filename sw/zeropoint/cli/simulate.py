@@ -1,15 +1,17 @@
 """``zeropoint simulate``: a network on simulated hardware, compared with the golden model."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from zeropoint import arrays
 from zeropoint.cli import simulation
 from zeropoint.cli.failures import Status
 from zeropoint.cli.options import PATH, config_options, engine_option, limit_option, load_quantized, model_argument
 from zeropoint.errors import ZeropointError
-from zeropoint.files import check_writable
+from zeropoint.files import atomic_files, check_writable
 from zeropoint_hw.config import AcceleratorConfig
 
 
@@ -42,15 +44,18 @@ def command(
 
     The engines load the very files that "compile" writes. The exit status is 1 if anything differs.
     """
-    check_writable(output, report, trace)
-    network = load_quantized(model)
-    if program is not None and config != AcceleratorConfig():
+    check_writable(output, report, trace, inputs=(model, input, program, ctx.params["config"]))
+    options = ("config", *(field.name for field in fields(AcceleratorConfig)))
+    if program is not None and any(ctx.get_parameter_source(name) != ParameterSource.DEFAULT for name in options):
         raise ZeropointError("--program brings its own configuration; leave out the options that give another")
+    network = load_quantized(model)
     x = arrays.load_input(input, network)[:limit]
-    result = simulation.run(network, x, config, engine=engine, program=program, trace=trace, tensors=tensors)
-    arrays.save_output(output, network, result.outputs)
-    if report is not None:
-        simulation.save_report(report, result)
+    with atomic_files(output, report, trace) as temporary:
+        waveforms = temporary[trace] if trace else None
+        result = simulation.run(network, x, config, engine=engine, program=program, trace=waveforms, tensors=tensors)
+        arrays.save_output(temporary[output], network, result.outputs)
+        if report:
+            simulation.save_report(temporary[report], result)
     simulation.print_result(result)
     if result.mismatches:
         ctx.exit(Status.DIFFERENT)

@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,10 @@ import numpy.typing as npt
 from zeropoint import golden
 from zeropoint.cli import terminal
 from zeropoint.compiler import compile_model, storage
-from zeropoint.files import atomic_file, atomic_write
-from zeropoint.model import QuantizedModel
+from zeropoint.compiler.program import Program
+from zeropoint.errors import ZeropointError
+from zeropoint.files import atomic_write
+from zeropoint.model import QuantizedModel, zp_file
 from zeropoint_hw.config import AcceleratorConfig
 
 if TYPE_CHECKING:
@@ -49,24 +50,38 @@ def run(
     """
     from zeropoint_sim.simulate import simulate
 
+    compiled = _compiled(model, config) if program is None else _loaded(model, program)
     with terminal.progress(f"Running the golden model of {model.name}", len(x)) as update:
         every = golden.run_tensors(model, x, update) if tensors else {model.output: golden.run(model, x, update)}
-    with ExitStack() as stack:
-        if program is None:
-            program = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zeropoint-")), "program")
-            storage.save(compile_model(model, config), program)
-        waveforms = stack.enter_context(atomic_file(trace)) if trace else None
-        update = stack.enter_context(terminal.progress(f"Simulating {model.name}", len(x)))
+    with terminal.progress(f"Simulating {model.name}", len(x)) as update:
         return simulate(
-            program,
+            compiled,
             x,
             every[model.output],
             engine=engine,
-            trace=waveforms,
+            trace=trace,
             golden_tensors=every if tensors else None,
             progress=lambda done, _: update(done),
             announce=terminal.note,
         )
+
+
+def _compiled(model: QuantizedModel, config: AcceleratorConfig) -> Program:
+    """Return the program as the files say that "compile" writes."""
+    with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
+        folder = Path(name, "program")
+        storage.save(compile_model(model, config), folder)
+        return storage.load(folder)
+
+
+def _loaded(model: QuantizedModel, folder: Path) -> Program:
+    program, digest = storage.load(folder), zp_file.digest(model)
+    if program.model_sha256 != digest:
+        raise ZeropointError(
+            f"the program in '{folder}' was compiled from network '{program.name}' (SHA-256 "
+            f"{program.model_sha256[:8]}…), which is not network '{model.name}' ({digest[:8]}…); compile this one"
+        )
+    return program
 
 
 def save_report(path: Path, result: "SimulationResult") -> None:
@@ -87,7 +102,8 @@ def print_result(result: "SimulationResult") -> None:
         f"Cycles of the last inference on {sizes}", ["layer", "op", "MACs", "cycles", "utilization"], rows, total
     )
     for fault in result.faults:
-        index = ", ".join(map(str, fault.index))
+        axes = ("row ", "column ", "channel ") if len(fault.index) == 3 else ("",) * len(fault.index)
+        index = ", ".join(f"{axis}{position}" for axis, position in zip(axes, fault.index, strict=True))
         terminal.say(
             f"inference {fault.inference}: {fault.elements} elements of tensor '{fault.tensor}' differ, the first at "
             f"({index}): the hardware computes {fault.hardware}, the golden model {fault.golden}"

@@ -12,7 +12,7 @@ from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Step, plan, row_pitches
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError, quoted_list
-from zeropoint.model import Add, Operator, Pad, QuantizedModel, Reshape, Softmax
+from zeropoint.model import Add, Operator, Pad, QuantizedModel, Reshape, Softmax, zp_file
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
 
@@ -79,6 +79,7 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
         If the model does not fit the configuration's memories (by how much, and which option would make it fit), or
         has an operator that the hardware cannot run where it stands.
     """
+    digest = zp_file.digest(model)
     model = normalize(model)
     parts = partition(model)
     if not any(type(operator) in LOWERINGS for operator in parts.hardware):
@@ -107,6 +108,7 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
     return Program(
         config=config,
         name=model.name,
+        model_sha256=digest,
         instructions=tuple(emitter.instructions),
         weights=np.concatenate(emitter.weight_words),
         parameters=Parameters(

@@ -1,5 +1,6 @@
 """A compiled program: everything that the accelerator, a simulator or a driver needs to run a network."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite, prod
@@ -231,6 +232,8 @@ class Program:
         What it was compiled for.
     name
         The model's name.
+    model_sha256
+        The model's digest, as :func:`zeropoint.model.zp_file.digest` makes it.
     instructions
         The layer program, as the hardware decodes it.
     weights
@@ -259,6 +262,7 @@ class Program:
 
     config: AcceleratorConfig
     name: str
+    model_sha256: str
     instructions: tuple[Instruction, ...]
     weights: npt.NDArray[np.uint8]
     parameters: Parameters
@@ -271,6 +275,8 @@ class Program:
 
     def __post_init__(self) -> None:
         _check_name(self.name, "program")
+        if not re.fullmatch("[0-9a-f]{64}", self.model_sha256):
+            raise ValueError(f"program '{self.name}': a model's SHA-256 has 64 hexadecimal digits")
         # Addresses and steps that were given negative become what they are modulo their width.
         decoded = tuple(Instruction.decode(instruction.encode()) for instruction in self.instructions)
         object.__setattr__(self, "instructions", decoded)

@@ -2,15 +2,16 @@
 
 ``manifest.json`` is JSON with sorted keys::
 
-    {"format": "zeropoint-program", "version": 1, "instruction_format": "…",
-     "name", "config", "input", "output", "tensors": [buffer, …], "layers": [layer, …], "host_steps": [step, …],
+    {"format": "zeropoint-program", "version": 2, "instruction_format": "…",
+     "name", "model_sha256", "config", "input", "output",
+     "tensors": [buffer, …], "layers": [layer, …], "host_steps": [step, …],
      "images": {"program": {"width", "depth", "files": {"mem": {"file", "sha256"}, …}}, "weights": …, "parameters": …},
      "documents": {"program.h": "sha256", "program.lst": "sha256"}, "metadata": {text: text}, "sha256": "…"}
 
 A buffer is ``{"tensor", "address", "shape", "dtype", "scale", "zero_point", "row_pitch"}``; layers and host steps have
 the fields of their classes in ``zeropoint.compiler.program``; ``input`` and ``output`` name tensors.
 ``instruction_format`` is a digest of where the instruction's fields lie. The manifest's own ``sha256`` covers all its
-other entries, as JSON with sorted keys and no spaces.
+other entries, as JSON with sorted keys and no spaces; ``model_sha256`` is the digest of the quantized model.
 
 The same program always gives the same bytes, and loading gives back the same program.
 """
@@ -45,7 +46,7 @@ from zeropoint_hw.isa import FIELDS
 MANIFEST = "manifest.json"
 FORMAT = "zeropoint-program"
 #: The version that is written. It grows when an earlier Zeropoint could not read the folder, or would misread it.
-VERSION = 1
+VERSION = 2
 
 _MAX_MANIFEST_BYTES = 16 << 20
 
@@ -90,6 +91,7 @@ def files_of(program: Program) -> dict[str, bytes]:
         "version": VERSION,
         "instruction_format": _INSTRUCTION_FORMAT,
         "name": program.name,
+        "model_sha256": program.model_sha256,
         "config": program.config.to_dict(),
         "input": program.input.tensor,
         "output": program.output.tensor,
@@ -114,7 +116,8 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
 def load(folder: Path, image_format: str = "mem") -> Program:
     """Return the program in ``folder``, read from its manifest and its images in one format.
 
-    Files in other formats, the listing and the header need not be there and are not looked at.
+    The images in every other format must be there as well, as the manifest lists them. The listing and the header need
+    not be there and are not looked at.
 
     Raises
     ------
@@ -144,8 +147,12 @@ def _load(folder: Path, data: bytes, image_format: str) -> Program:
     version = manifest.integer("version", 1)
     if version > VERSION:
         raise ValueError(
-            f"it was written by a newer Zeropoint (version {version}; this one reads up to {VERSION}); "
-            f"upgrade Zeropoint"
+            f"it was written by a newer Zeropoint (version {version}; this one reads {VERSION}); upgrade Zeropoint"
+        )
+    if version < VERSION:
+        raise ValueError(
+            f"it was written by an earlier Zeropoint (version {version}; this one reads {VERSION}); "
+            f"compile the model again"
         )
     assert isinstance(document, dict)
     if manifest.text("sha256") != manifest_digest(document):
@@ -169,7 +176,7 @@ def _load(folder: Path, data: bytes, image_format: str) -> Program:
     metadata = manifest.record("metadata")
     texts = {key: metadata.text(key) for key in metadata}
     entries = manifest.record("images")
-    name = manifest.text("name")
+    name, model = manifest.text("name"), manifest.text("model_sha256")
     manifest.end()
 
     def contents(image: str, width: int, most: int, meaning: Callable[[Image], _Contents]) -> _Contents:
@@ -181,7 +188,20 @@ def _load(folder: Path, data: bytes, image_format: str) -> Program:
     entries.end()
     first, last = (tensors[name] for name in ends)
     try:
-        return Program(config, name, instructions, weights, parameters, first, last, tensors, layers, host_steps, texts)
+        return Program(
+            config,
+            name,
+            model,
+            instructions,
+            weights,
+            parameters,
+            first,
+            last,
+            tensors,
+            layers,
+            host_steps,
+            texts,
+        )
     except ZeropointError as error:
         raise ValueError(str(error)) from None
 
@@ -200,26 +220,35 @@ def _contents(
     depth = entry.integer("depth", 1, most)
     files = entry.record("files")
     entry.end()
-    chosen = files.record(image_format)
-    file = chosen.text("file")
-    digest = chosen.text("sha256")
-    chosen.end()
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", file, re.ASCII):
-        raise ValueError(f"image '{name}' names the file {file!r}, which is no plain file name")
-    path = folder / file
-    if path.is_symlink():
-        raise ZeropointError(f"'{path}': it is a link; put the file itself there")
-    data = read_bytes(path, size_limit(width, depth))
-    if _digest(data) != digest:
-        raise ZeropointError(
-            f"'{path}': its contents do not match their SHA-256 in {MANIFEST}; it was changed or damaged, "
-            f"compile the model again"
-        )
+    listed = {format: _listed(folder, name, files.record(format)) for format in FORMATS}
+    files.end()
+    # The one that is asked for comes last, and is kept.
+    for format in sorted(FORMATS, key=image_format.__eq__):
+        path, digest = listed[format]
+        data = read_bytes(path, size_limit(width, depth))
+        if _digest(data) != digest:
+            raise ZeropointError(
+                f"'{path}': its contents do not match their SHA-256 in {MANIFEST}; it was changed or damaged, "
+                f"compile the model again"
+            )
     image = decode(data, image_format, name=name, width=width, depth=depth, source=str(path))
     try:
         return meaning(image)
     except ValueError as error:
         raise ZeropointError(f"'{path}': {error}") from None
+
+
+def _listed(folder: Path, name: str, entry: Record) -> tuple[Path, str]:
+    """Return the path of an image's file, and its digest."""
+    file = entry.text("file")
+    digest = entry.text("sha256")
+    entry.end()
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", file, re.ASCII):
+        raise ValueError(f"image '{name}' names the file {file!r}, which is no plain file name")
+    path = folder / file
+    if path.is_symlink():
+        raise ZeropointError(f"'{path}': it is a link; put the file itself there")
+    return path, digest
 
 
 def _buffer(entry: Record) -> Buffer:

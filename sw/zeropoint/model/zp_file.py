@@ -77,6 +77,11 @@ def dumps(model: QuantizedModel) -> bytes:
     return data
 
 
+def digest(model: QuantizedModel) -> str:
+    """Return the SHA-256 of the ``.zp`` file that holds ``model``: one model, one digest. As :func:`save` otherwise."""
+    return hashlib.sha256(dumps(model)).hexdigest()
+
+
 def loads(data: bytes) -> QuantizedModel:
     """Return the model in the bytes of a ``.zp`` file, verified; the errors are those of :func:`load`."""
     outer = _metadata(data)

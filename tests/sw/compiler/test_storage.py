@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def assert_same(a: Program, b: Program) -> None:
-    for name in ("config", "name", "instructions", "input", "output", "layers", "host_steps"):
+    for name in ("config", "name", "model_sha256", "instructions", "input", "output", "layers", "host_steps"):
         assert getattr(a, name) == getattr(b, name), name
     assert list(a.tensors.items()) == list(b.tensors.items())
     assert dict(a.metadata) == dict(b.metadata)
@@ -84,10 +84,9 @@ def test_an_earlier_program_is_replaced_and_foreign_files_are_not(folder: Path) 
     assert_same(load(folder), second)
 
 
-def test_only_the_chosen_images_are_needed(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.suffix != ".coe" and path.name != MANIFEST:
-            path.unlink()
+def test_the_listing_and_the_header_are_not_needed(folder: Path) -> None:
+    (folder / "program.lst").unlink()
+    (folder / "program.h").write_text("mine")
     assert_same(load(folder, "coe"), make_program())
 
 
@@ -108,11 +107,13 @@ def test_a_missing_cut_or_changed_image_is_named(folder: Path, name: str, format
     changed = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     for damaged in (whole[:-1], whole[:middle], b"", changed, whole + b"0"):
         path.write_bytes(damaged)
-        with pytest.raises(ZeropointError, match=rf"{name}\.{format}': its contents do not match their SHA-256"):
-            load(folder, format)
+        for read in (format, "mem"):
+            with pytest.raises(ZeropointError, match=rf"{name}\.{format}': its contents do not match their SHA-256"):
+                load(folder, read)
     path.unlink()
-    with pytest.raises(ZeropointError, match=rf"cannot read '.*{name}\.{format}': No such file"):
-        load(folder, format)
+    for read in (format, "bin"):
+        with pytest.raises(ZeropointError, match=rf"cannot read '.*{name}\.{format}': No such file"):
+            load(folder, read)
 
 
 def test_a_huge_image_is_not_read(folder: Path) -> None:
@@ -203,7 +204,10 @@ WEIGHTS = ("images", "weights")
     ("change", "message"),
     [
         (setting("format", to="zip"), "it is not the manifest of a program"),
-        (setting("version", to=2), "it was written by a newer Zeropoint (version 2; this one reads up to 1); upgrade"),
+        (setting("version", to=3), "it was written by a newer Zeropoint (version 3; this one reads 2); upgrade"),
+        (setting("version", to=1), "by an earlier Zeropoint (version 1; this one reads 2); compile the model again"),
+        (setting("model_sha256", to="0"), "a model's SHA-256 has 64 hexadecimal digits"),
+        (lambda manifest: manifest.pop("model_sha256"), "the manifest lacks 'model_sha256'"),
         (setting("version", to=0), "'version' must be 1 to"),
         (setting("version", to=True), "'version' must be an integer, not True"),
         (setting("version", to="1"), "'version' must be an integer, not '1'"),
@@ -226,7 +230,10 @@ WEIGHTS = ("images", "weights")
         (setting("layers", 1, "instructions", to=4), "layer 'dense' has instructions beyond the last"),
         (setting("layers", 1, "output", to="x"), "layer 'dense' writes 'x', which is not among"),
         (setting("tensors", 0, "address", to=-1), "'tensors' 0: 'address' must be 0 to 1048575, not -1"),
-        (setting("tensors", 0, "address", to=4095), "tensor 'input' ends at byte 4155 of an activation memory of 4096"),
+        (
+            setting("tensors", 0, "address", to=4095),
+            "must have 4155 bytes (where tensor 'input' ends), 59 more than the 4096",
+        ),
         (setting("tensors", 0, "shape", to=[1 << 40]), "'tensors' 0: 'shape' must be up to 8 positive integers"),
         (setting("tensors", 0, "shape", to=[1] * 9), "'tensors' 0: 'shape' must be up to 8 positive integers"),
         (setting("tensors", 0, "shape", to=[True]), "'tensors' 0: 'shape' must be up to 8 positive integers"),
@@ -250,6 +257,7 @@ WEIGHTS = ("images", "weights")
         (setting("images", "program", "depth", to=119), "program.mem', line 121: there are more than the 119 words"),
         (setting(*WEIGHTS, "files", "mem", "file", to="program.mem"), "program.mem': its contents do not match"),
         (setting(*WEIGHTS, "files", "mem", "size", to=1), "'mem' has the unknown entry 'size'"),
+        (setting(*WEIGHTS, "files", "elf", to={}), "'weights': 'files' has the unknown entry 'elf'"),
         (setting(*WEIGHTS, "more", to=1), "'weights' has the unknown entry 'more'"),
         (setting("host_steps", 0, "more", to=1), "'host_steps' 0 has the unknown entry 'more'"),
         (setting("host_steps", 0, "input", "more", to=1), "'input' has the unknown entry 'more'"),
