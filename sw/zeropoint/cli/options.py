@@ -29,7 +29,7 @@ engine_option = click.option(
     type=click.Choice(["auto", "amaranth", "cxxrtl"]),
     default="auto",
     show_default=True,
-    help="cxxrtl: compiled C++. amaranth: Amaranth's simulator, a thousand times slower, which needs no C++ compiler. "
+    help="cxxrtl: compiled C++. amaranth: Amaranth's simulator, much slower, which needs no C++ compiler. "
     "auto: cxxrtl where its tools are there.",
 )
 
