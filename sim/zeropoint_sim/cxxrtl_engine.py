@@ -1,4 +1,4 @@
-"""CXXRTL as an engine: the design as compiled C++, a thousand times as fast as Amaranth's simulator."""
+"""CXXRTL as an engine: the design as compiled C++, much faster than Amaranth's simulator."""
 
 import ctypes
 from collections.abc import Callable
