@@ -7,6 +7,7 @@ from support.gateware import instruction_bits, packed, rows_of, unpacked
 from zeropoint.numerics import INT32_MAX, INT32_MIN, Rounding, reciprocal_multiplier, requantize, wrap_int32
 from zeropoint_hw import requantizer
 from zeropoint_hw.isa import Instruction, Round
+from zeropoint_hw.layout import Level
 from zeropoint_hw.requantizer import Requantizer
 from zeropoint_sim.bench import Stalls, collect, drive, run_bench
 
@@ -187,6 +188,32 @@ def test_each_lane_has_its_own_channel():
     run_bench(dut, source, sink, deadline=300)
 
 
+def check_ending(notice):
+    """Hold the announcements of an instruction's last beat against when such beats come out, ``notice`` cycles later."""
+    dut = Requantizer(1)
+    levels = np.random.default_rng(12).integers(len(Level), size=200)
+    announced, ended = [], []
+
+    async def source(ctx):
+        # Between beats the level is noise, and announces nothing.
+        await drive(ctx, dut.beat, (dut.beat_level,), rows_of(levels), Stalls(seed=13))
+
+    async def sink(ctx):
+        for cycle in range(600):
+            signals = (dut.ending, dut.result_beat, dut.result_level)
+            *_, ending, beat, level = await ctx.tick().sample(*signals)
+            announced.extend([cycle] * ending)
+            ended.extend([cycle] * (beat and level == Level.END))
+
+    run_bench(dut, source, sink, deadline=700)
+    assert len(ended) == np.count_nonzero(levels == Level.END) > 0
+    assert [cycle + notice for cycle in announced] == ended
+
+
+def test_the_last_beat_is_announced():
+    check_ending(Requantizer.NOTICE)
+
+
 class TestFaultsAreSeen:
     """Each of these must be reported by the very checker that passes above."""
 
@@ -201,6 +228,12 @@ class TestFaultsAreSeen:
         monkeypatch.setattr(requantizer, "rounding_divide_nudge", lambda *operands, away: nudge(*operands, away=0))
         with pytest.raises(AssertionError, match="Mismatched elements"):
             check(Rounding.DOUBLE, [(OUTPUTS[0], ties())])
+
+    def test_late_announcement(self, monkeypatch):
+        notice = Requantizer.NOTICE
+        monkeypatch.setattr(Requantizer, "NOTICE", notice - 1)
+        with pytest.raises(AssertionError):
+            check_ending(notice)
 
     def test_wrong_zero_point(self):
         vectors = in_range(50, 11)
