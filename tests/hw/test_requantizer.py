@@ -189,7 +189,7 @@ def test_each_lane_has_its_own_channel():
 
 
 def check_ending(notice):
-    """Hold the announcements of an instruction's last beat against when such beats come out, ``notice`` cycles later."""
+    """Hold the announcements of an instruction's last beat against such beats, which come ``notice`` cycles later."""
     dut = Requantizer(1)
     levels = np.random.default_rng(12).integers(len(Level), size=200)
     announced, ended = [], []
