@@ -1,4 +1,4 @@
-"""Layers without weights of their own: pooling, MEAN, ADD, copies."""
+"""Layers without weights of their own: pooling, MEAN, ADD, changes of scale."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -8,7 +8,6 @@ import numpy as np
 
 from zeropoint.arithmetic import Scaling, add_scaling, clamp_limits, mean_scaling, requantize_scaling
 from zeropoint.compiler.emit import (
-    IDENTITY,
     ROUND,
     Emitter,
     Place,
@@ -17,7 +16,7 @@ from zeropoint.compiler.emit import (
     input_fields,
     output_fields,
 )
-from zeropoint.model import Add, AveragePool2D, MaxPool2D, Mean, Pad, QuantizedModel, Requantize
+from zeropoint.model import Add, AveragePool2D, MaxPool2D, Mean, QuantizedModel, Requantize
 from zeropoint.numerics import reciprocal_multiplier, wrap_int32
 from zeropoint_hw.config import PEKind
 from zeropoint_hw.isa import Accumulate, Round
@@ -46,7 +45,7 @@ def lower_max_pool(
         **fields,
         accumulate=Accumulate.MAX,
         pad_value=as_byte(sources[0].tensor.limits[0]),
-        parameter_base=emitter.add_shared_parameters(IDENTITY),
+        parameter_base=emitter.identity(),
     )
 
 
@@ -124,15 +123,6 @@ def lower_requantize(
     fields |= output_fields(target, clamp_limits(target.tensor, operator.clamp), emitter.config.channels)
     fields |= _channelwise_fields(source, emitter)
     fields |= _passed_on(model, source, requantize_scaling(model, operator), 1, emitter)
-    emitter.emit(**fields)
-
-
-def lower_pad(model: QuantizedModel, operator: Pad, sources: list[Place], target: Place, emitter: Emitter) -> None:
-    """Emit a copy into a larger feature map."""
-    fields: dict[str, Any] = input_fields(sources[0], (1, 1), (1, 1), operator.padding)
-    fields |= output_fields(target, target.tensor.limits, emitter.config.channels)
-    fields |= _channelwise_fields(sources[0], emitter)
-    fields |= _passed_on(model, sources[0], IDENTITY, 1, emitter)
     emitter.emit(**fields)
 
 

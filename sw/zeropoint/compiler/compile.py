@@ -1,6 +1,7 @@
 """The compiler: a quantized model and a configuration to a program."""
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Step, plan, row_pitches
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError, quoted_list
-from zeropoint.model import Add, Operator, Pad, QuantizedModel, Reshape, Softmax, zp_file
+from zeropoint.model import Concatenation, Operator, QuantizedModel, Reshape, Softmax, zp_file
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
 
@@ -40,8 +41,8 @@ def partition(model: QuantizedModel) -> Partition:
     cut = next((index for index, operator in enumerate(operators) if isinstance(operator, Softmax)), len(operators))
     hardware, host = operators[:cut], operators[cut:]
     for operator in hardware:
-        if not isinstance(operator, Reshape) and not runs_on_hardware(operator):
-            form = {Add: "Add of a constant", Pad: "Pad with a value"}.get(type(operator), operator.kind)
+        if not isinstance(operator, Reshape) and not runs_on_hardware(model, operator):
+            form = "Concatenation that changes scales" if isinstance(operator, Concatenation) else operator.kind
             raise ZeropointError(
                 f"operator '{operator.name}' ({form}) is not for the hardware; only the golden model computes it: "
                 f"change the network to do without it"
@@ -104,7 +105,7 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
     check_fits(model.name, config, "parameter_channels", len(emitter.biases))
     check_fits(model.name, config, "program_words", len(emitter.instructions) * Instruction.WORDS)
 
-    buffers = {name: _buffer(place) for name, place in places.items()}
+    buffers = {name: _buffer(place) for name, place in places.items() if name in model.tensors}
     return Program(
         config=config,
         name=model.name,
@@ -126,7 +127,10 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
 
 
 def _places(model: QuantizedModel, steps: tuple[Step, ...], output: str, config: AcceleratorConfig) -> dict[str, Place]:
-    """Return where every activation tensor lies that is written; a reshaped one shares the bytes of what it was."""
+    """Return where every activation tensor lies that is written, scratch tensors included.
+
+    A reshaped tensor shares the bytes of what it was; a scratch tensor is there for its step alone.
+    """
     roots = {model.input: model.input}
     first_use = {model.input: 0}
     last_use = {model.input: 0}
@@ -139,7 +143,12 @@ def _places(model: QuantizedModel, steps: tuple[Step, ...], output: str, config:
     last_use[roots[output]] = len(steps)
 
     pitches = row_pitches(model, steps, output, config)
-    requests = []
+    scratch = {each.tensor.name: each.tensor for step in steps for each in step.scratch}
+    requests = [
+        Request(each.tensor.name, prod(each.tensor.shape), index, index)
+        for index, step in enumerate(steps)
+        for each in step.scratch
+    ]
     for root, first in first_use.items():
         rows, columns, channels = map_shape(model.tensor(root).shape)
         size = (rows - 1) * pitches.get(root, columns * channels) + columns * channels
@@ -150,9 +159,10 @@ def _places(model: QuantizedModel, steps: tuple[Step, ...], output: str, config:
         reason = f"where {quoted_list(error.buffers)} are in use at once"
         raise shortage(model.name, config, "activation_bytes", error.needed, reason) from None
     places = {}
-    for name, root in roots.items():
-        _, columns, channels = map_shape(model.tensor(name).shape)
-        places[name] = Place(model.tensor(name), addresses[root], pitches.get(name, columns * channels))
+    tensors = {name: model.tensor(name) for name in roots} | scratch
+    for name, tensor in tensors.items():
+        _, columns, channels = map_shape(tensor.shape)
+        places[name] = Place(tensor, addresses[roots.get(name, name)], pitches.get(name, columns * channels))
     return places
 
 

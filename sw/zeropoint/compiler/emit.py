@@ -1,12 +1,13 @@
 """What lowering collects, and the instruction fields that many layers have in common."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from zeropoint.arithmetic import Scaling
-from zeropoint.compiler.pack import Words, ones
+from zeropoint.compiler.pack import Words, gather, ones, spread
 from zeropoint.model import Padding, Shape, Tensor
 from zeropoint.numerics import Integers, Rounding
 from zeropoint_hw.config import AcceleratorConfig
@@ -17,8 +18,8 @@ ROUND = {Rounding.DOUBLE: Round.DOUBLE, Rounding.SINGLE: Round.SINGLE}
 
 NO_PADDING = Padding()
 
-#: The multiplier and shift that change nothing: 2^30 · 2^(1 − 31) = 1.
-IDENTITY = Scaling(np.asarray(1 << 30), np.asarray(1))
+#: The multiplier and shift that change no sum below 2^30: x · (2^31 − 1) / 2^31 lies less than 1/2 from x.
+IDENTITY = Scaling(np.asarray((1 << 31) - 1), np.asarray(0))
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Emitter:
     biases: list[int] = field(default_factory=list)
     multipliers: list[int] = field(default_factory=list)
     shifts: list[int] = field(default_factory=list)
-    _ones: int | None = None
+    _stored: dict[object, int] = field(default_factory=dict)
     _words: int = 0
 
     def add_weights(self, words: Words) -> int:
@@ -43,9 +44,24 @@ class Emitter:
 
     def ones(self) -> int:
         """Return the address of the word that passes lanes to columns; it is stored once."""
-        if self._ones is None:
-            self._ones = self.add_weights(ones(self.config))
-        return self._ones
+        return self._once("ones", lambda: self.add_weights(ones(self.config)))
+
+    def spread(self) -> int:
+        """Return the address of the word that passes the first lane to all columns; it is stored once."""
+        return self._once("spread", lambda: self.add_weights(spread(self.config)))
+
+    def gather(self, count: int) -> int:
+        """Return the address of words that pass the first lane to a column each; they are stored once."""
+        return self._once(("gather", count), lambda: self.add_weights(gather(self.config, count)))
+
+    def identity(self) -> int:
+        """Return the address of the parameters that change nothing; they are stored once."""
+        return self._once("identity", lambda: self.add_shared_parameters(IDENTITY))
+
+    def _once(self, key: object, add: Callable[[], int]) -> int:
+        if key not in self._stored:
+            self._stored[key] = add()
+        return self._stored[key]
 
     def add_parameters(self, bias: Integers, multiplier: Integers, shift: Integers) -> int:
         """Append channels' parameters, filled up to whole words, and return the address of the first word."""
@@ -65,10 +81,16 @@ class Emitter:
             np.full(count, bias), np.full(count, int(scaling.multiplier)), np.full(count, int(scaling.shift))
         )
 
-    def emit(self, **fields: Any) -> None:
-        """Append an instruction; its beats and idle cycles follow from the rest."""
+    def emit(self, group_channels: int | None = None, **fields: Any) -> None:
+        """Append an instruction; its beats and idle cycles follow from the rest.
+
+        Parameters
+        ----------
+        group_channels
+            Channels of a group, where its step is not that.
+        """
         instruction = Instruction(**fields)
-        channels = min(instruction.output_group_step, instruction.output_channels)
+        channels = group_channels or min(instruction.output_group_step, instruction.output_channels)
         beats = -(-channels // self.config.requantizers)
         cycles = instruction.taps_y * instruction.taps_x * -(-instruction.run // self.config.lanes)
         # The next output follows in the same row, or in the next one, which may begin with it sooner.

@@ -2,19 +2,21 @@
 
 Convolutions read a kernel row's taps as one contiguous run of bytes, which NHWC makes them, so that any number of
 channels fills the lanes (``weighted``). Layers whose output channels each read their own input channel put channels on
-the lanes and pass lane ``c`` to column ``c`` by weights that are zero elsewhere (``channelwise``).
+the lanes and pass lane ``c`` to column ``c`` by weights that are zero elsewhere (``channelwise``). So do copies, which
+are loops of any steps (``movement``).
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from zeropoint.compiler import channelwise, weighted
+from zeropoint.compiler import channelwise, movement, weighted
 from zeropoint.compiler.emit import Emitter, Place
 from zeropoint.compiler.plan import Step
 from zeropoint.errors import ZeropointError
 from zeropoint.model import (
     Add,
     AveragePool2D,
+    Concatenation,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
@@ -24,6 +26,9 @@ from zeropoint.model import (
     Pad,
     QuantizedModel,
     Requantize,
+    ResizeNearestNeighbor,
+    StridedSlice,
+    Transpose,
 )
 
 _Lowering = Callable[[QuantizedModel, Any, list[Place], Place, Emitter], None]
@@ -37,17 +42,19 @@ LOWERINGS: dict[type[Operator], _Lowering] = {
     AveragePool2D: channelwise.lower_average_pool,
     Mean: channelwise.lower_mean,
     Requantize: channelwise.lower_requantize,
-    Pad: channelwise.lower_pad,
     Add: channelwise.lower_add,
+    Pad: movement.lower_pad,
+    Concatenation: movement.lower_concatenation,
+    StridedSlice: movement.lower_strided_slice,
+    Transpose: movement.lower_transpose,
+    ResizeNearestNeighbor: movement.lower_resize_nearest_neighbor,
 }
 
 
-def runs_on_hardware(operator: Operator) -> bool:
+def runs_on_hardware(model: QuantizedModel, operator: Operator) -> bool:
     """Return whether the hardware computes an operator; not of every one does it compute every form."""
-    if isinstance(operator, Add) and operator.constant:
-        return False
-    if isinstance(operator, Pad) and operator.value is not None:
-        return False
+    if isinstance(operator, Concatenation):
+        return movement.keeps_quantization(model, operator)
     return type(operator) in LOWERINGS
 
 
@@ -57,7 +64,7 @@ def lower(model: QuantizedModel, step: Step, places: Mapping[str, Place], emitte
     Parameters
     ----------
     places
-        Where every activation tensor lies that the step touches.
+        Where every activation tensor lies that the step touches, its scratch tensors included.
 
     Raises
     ------
@@ -65,8 +72,16 @@ def lower(model: QuantizedModel, step: Step, places: Mapping[str, Place], emitte
         If a dimension is beyond what an instruction holds; the message names operator and field.
     """
     operator = step.operator
-    sources, target = [places[name] for name in operator.inputs], places[step.output]
+    held = {scratch.source: places[scratch.tensor.name] for scratch in step.scratch}
+    names = (*operator.inputs, *(name for name in operator.constants if name in held))
+    sources, target = [held.get(name) or places[name] for name in names], places[step.output]
     try:
+        for name, place in held.items():
+            data = model.tensor(name).data
+            if data is None:
+                movement.broadcast(emitter, places[name], place)
+            else:
+                movement.fill(emitter, data, place)
         if isinstance(operator, Conv2D):
             weighted.lower_conv(model, operator, step.pool, sources, target, emitter)
         else:

@@ -128,5 +128,19 @@ def ones(config: AcceleratorConfig) -> Words:
     return word.reshape(1, -1)
 
 
+def spread(config: AcceleratorConfig) -> Words:
+    """Return the word that passes the first lane on to every column."""
+    word = np.zeros((config.columns, config.lanes), np.uint8)
+    word[:, 0] = 1
+    return word.reshape(1, -1)
+
+
+def gather(config: AcceleratorConfig, count: int) -> Words:
+    """Return the words that pass the first lane on to the first column, then to the second, and so on to ``count``."""
+    words = np.zeros((count, config.columns, config.lanes), np.uint8)
+    words[np.arange(count), np.arange(count), 0] = 1
+    return words.reshape(count, -1)
+
+
 def _as_bytes(words: npt.NDArray[np.integer]) -> Words:
     return np.ascontiguousarray(words).view(np.uint8)

@@ -1,19 +1,28 @@
 """The plan: which operators share a pass over the array, and how rows of activations lie in memory."""
 
 from dataclasses import dataclass
+from math import prod
 
 from zeropoint.model import (
+    Add,
     AveragePool2D,
+    Concatenation,
     Conv2D,
     DepthwiseConv2D,
     MaxPool2D,
     Mean,
+    Mul,
     Operator,
     Pad,
     Padding,
     QuantizedModel,
     Requantize,
     Reshape,
+    ResizeNearestNeighbor,
+    StridedSlice,
+    Sub,
+    Tensor,
+    Transpose,
 )
 from zeropoint_hw.config import AcceleratorConfig
 
@@ -21,15 +30,52 @@ from zeropoint_hw.config import AcceleratorConfig
 _POOL_LIMIT = 16
 
 #: Layers that find rows by a step, so that rows need not follow each other without gaps.
-_TAKE_ANY_PITCH = (Conv2D, DepthwiseConv2D, MaxPool2D, AveragePool2D, Mean, Pad, Requantize)
+_TAKE_ANY_PITCH = (
+    Conv2D,
+    DepthwiseConv2D,
+    MaxPool2D,
+    AveragePool2D,
+    Mean,
+    Requantize,
+    Pad,
+    Concatenation,
+    StridedSlice,
+    Transpose,
+    ResizeNearestNeighbor,
+)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A tensor in activation memory that only one step writes and reads: an operand in the output's shape.
+
+    Attributes
+    ----------
+    tensor
+        What it is; its name is none of the model's.
+    source
+        The model's tensor that it holds, broadcast: a constant or an activation.
+    """
+
+    tensor: Tensor
+    source: str
 
 
 @dataclass(frozen=True)
 class Step:
-    """What the hardware computes in one pass: an operator, and the max pooling of its outputs if there is any."""
+    """What the hardware computes in one pass: an operator, and the max pooling of its outputs if there is any.
+
+    Attributes
+    ----------
+    operator, pool
+        Both.
+    scratch
+        What is to be written before, and read in the place of the operand that it holds.
+    """
 
     operator: Operator
     pool: MaxPool2D | None = None
+    scratch: tuple[Scratch, ...] = ()
 
     @property
     def output(self) -> str:
@@ -75,8 +121,24 @@ def plan(model: QuantizedModel, operators: tuple[Operator, ...], output: str, fu
             fused.add(pool.name)
             steps.append(Step(operator, pool))
         else:
-            steps.append(Step(operator))
+            steps.append(Step(operator, scratch=_scratch(model, operator)))
     return tuple(steps)
+
+
+def _scratch(model: QuantizedModel, operator: Operator) -> tuple[Scratch, ...]:
+    """Return the operands that do not lie in memory as the array reads two of them: side by side, in one shape."""
+    if not isinstance(operator, Add | Sub | Mul):
+        return ()
+    shape = model.tensor(operator.output).shape
+    found = []
+    for name in (operator.input, operator.other):
+        source = model.tensor(name)
+        if source.data is not None or prod(source.shape) != prod(shape):
+            own = f"{name} as {operator.name} reads it"
+            while own in model.tensors:
+                own += "'"
+            found.append(Scratch(Tensor(own, shape, source.dtype, source.quantization), name))
+    return tuple(found)
 
 
 def pairs_rows(operator: Operator, run: int, config: AcceleratorConfig) -> bool:
