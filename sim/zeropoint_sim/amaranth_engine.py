@@ -1,7 +1,7 @@
 """Amaranth's own simulator as an engine: slow, and always there."""
 
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
+from zeropoint.errors import ZeropointError
 from zeropoint_hw.isa import Command, Region, Register, address
 from zeropoint_sim.transport import ANSWER_LIMIT, bus_words, no_answer, still_busy
 
@@ -29,6 +30,11 @@ class AmaranthEngine:
         A component with a ``host: In(HostBusSignature())`` in the ``sync`` domain.
     trace
         A VCD file to write. It records from the start; :meth:`trace` can end that.
+
+    Raises
+    ------
+    zeropoint.errors.ZeropointError
+        Here and later, if the VCD file cannot be written.
     """
 
     name = "amaranth"
@@ -45,8 +51,10 @@ class AmaranthEngine:
         self._simulator.add_testbench(self._bench)
         self._running = True
         self._tracing = ExitStack()
+        self._trace = trace
         if trace is not None:
-            self._tracing.enter_context(self._simulator.write_vcd(str(trace)))
+            with self._writing():
+                self._tracing.enter_context(self._simulator.write_vcd(str(trace)))
 
     @property
     def cycles(self) -> int:  # noqa: D102
@@ -95,13 +103,26 @@ class AmaranthEngine:
 
     def trace(self, on: bool) -> None:  # noqa: D102
         if not on:
-            self._tracing.close()
+            self._end_trace()
 
     def close(self) -> None:  # noqa: D102
         if self._running:
             self._request = None
             self._advance(lambda: not self._running)
-        self._tracing.close()
+        self._end_trace()
+
+    def _end_trace(self) -> None:
+        with self._writing():
+            self._tracing.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ZeropointError(
+                f"cannot write the waveform file '{self._trace}': {error.strerror or error}"
+            ) from error
 
     def _do(self, request: _Request) -> Any:
         if not self._running:
@@ -114,9 +135,10 @@ class AmaranthEngine:
         try:
             # The first step starts the bench, which may have nothing to do yet.
             more = True
-            while more:
-                self._simulator.advance()
-                more = not done()
+            with self._writing():
+                while more:
+                    self._simulator.advance()
+                    more = not done()
         except BaseException:
             # The simulator stopped within a step and must not be advanced again.
             self._running = False

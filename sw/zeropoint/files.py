@@ -84,14 +84,14 @@ def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> N
 
     Neither may two of them be the same file, nor one of ``inputs``, which are read, or lie in a folder among these.
     """
-    for path in paths:
-        if path is not None:
-            check_apart(path, *inputs)
     with suppress(_Enough), atomic_files(*paths) as temporary:
         for path, name in temporary.items():
             if name != path:
                 name.touch()
         raise _Enough
+    for path in paths:
+        if path is not None:
+            check_apart(path, *inputs)
 
 
 def check_apart(path: Path, *inputs: Path | None) -> None:

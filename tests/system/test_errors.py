@@ -2,10 +2,12 @@
 
 import os
 import re
+import signal
 
 import numpy as np
 import pytest
 from support.command_line import process, zeropoint_command
+from support.engines import need
 from support.files import float_network, images, write_array, write_float_network, write_model
 from support.random_models import random_model
 
@@ -192,9 +194,46 @@ def test_output_that_cannot_be_written(tmp_path, model, quantize):
     ):
         assert f"there is no folder '{nowhere.parent}'; make it first" in outcome.error()
     assert "it is a folder; name a file" in zeropoint_command(*golden, tmp_path).error()
-    assert "there is a file of this name" in zeropoint_command("compile", path, "-o", path).error()
-    assert "holds files that Zeropoint did not write" in zeropoint_command("compile", path, "-o", tmp_path).error()
+    assert "there is a file of this name" in zeropoint_command("compile", path, "-o", x).error()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes").touch()
+    assert "holds files that Zeropoint did not write" in zeropoint_command("compile", path, "-o", mine).error()
     assert not (tmp_path / "y.npy").exists()
+
+
+def test_results_in_the_place_of_others_or_of_what_is_read(tmp_path, model, quantize):
+    path, x = model
+    y = tmp_path / "y.npy"
+    golden = ["golden", path, "--input", x, "--output"]
+    simulate = ["simulate", path, "--input", x, "--output"]
+    file = tmp_path / "c.toml"
+    file.touch()
+    program = tmp_path / "program"
+    zeropoint_command("compile", path, "-o", program).done()
+    before = {name: name.read_bytes() for name in (path, x, file)}
+    for outcome in (
+        zeropoint_command(*golden, y, "--tensors", tmp_path / "." / "y.npy"),
+        zeropoint_command(*simulate, y, "--json", y),
+        zeropoint_command(*simulate, y, "--json", tmp_path / "r", "--trace", y),
+    ):
+        assert f"cannot write '{y}' twice, for two results" in outcome.error()
+    for outcome, read in (
+        (zeropoint_command(*golden, x), x),
+        (zeropoint_command(*golden, path), path),
+        (zeropoint_command(*golden, y, "--tensors", x), x),
+        (zeropoint_command(*simulate, x), x),
+        (zeropoint_command(*simulate, y, "--json", path), path),
+        (zeropoint_command(*simulate, file, "--config", file), file),
+        (zeropoint_command(*simulate, y, "--program", program, "--trace", program / "program.mem"), program),
+        (zeropoint_command("export", tmp_path / "m.onnx", "-o", tmp_path / "m.onnx"), tmp_path / "m.onnx"),
+        (zeropoint_command("compile", path, "-o", tmp_path), path),
+        (quantize(output=path, network=path), path),
+        (quantize(output=path, calibration=path), path),
+    ):
+        assert f"that would change '{read}', which is read; name another place" in outcome.error()
+    assert {name: name.read_bytes() for name in before} == before
+    assert not y.exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -216,6 +255,57 @@ def test_full_disk(tmp_path):
     outcome = process("compile", model, "-o", folder / "program", before=SMALL_DISK.format(500))
     assert outcome.error() == f"zeropoint: error: cannot write '{folder / 'program'}': File too large"
     assert names(folder) == []
+
+
+def test_a_full_disk_leaves_none_of_several_results(tmp_path):
+    model, x = write_model(tmp_path, random_model(3), count=1)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    # The disk is full from where this function is called.
+    before = (
+        "import resource, {0}\n"
+        "real = {0}.{1}\n"
+        "def full(*given, **named):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
+        "    return real(*given, **named)\n"
+        "{0}.{1} = full\n"
+    )
+    json, trace = folder / "r.json", folder / "t.vcd"
+    report, start = ("zeropoint.cli.simulation", "save_report"), ("zeropoint_sim.simulate", "simulate")
+    for engine, options, where, words in (
+        ("amaranth", ["--json", json], report, f"'{json}': File too large"),
+        ("amaranth", ["--trace", trace], start, f"the waveform file '{trace}': File too large"),
+        ("cxxrtl", ["--trace", trace], start, f"the waveform file '{trace}': is the disk full?"),
+    ):
+        arguments = ["--engine", need(engine), "--lanes", 2, "--columns", 2, "--output", folder / "y.npy", *options]
+        # Built before the disk is full.
+        zeropoint_command("simulate", model, "--input", x, *arguments).done()
+        for path in folder.iterdir():
+            path.unlink()
+        outcome = process("simulate", model, "--input", x, *arguments, before=before.format(*where))
+        assert outcome.error() == f"zeropoint: error: cannot write {words}"
+        assert names(folder) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_no_temporary_files(tmp_path, number):
+    model, x = write_model(tmp_path, random_model(3), count=1)
+    before = names(tmp_path)
+    # Between writing the results and renaming them.
+    script = f"import os, time\nos.replace = lambda *names: os.kill(os.getpid(), {number:d}) or time.sleep(9)"
+    files = ["--output", tmp_path / "y.npy", "--tensors", tmp_path / "t.npz"]
+    outcome = process("golden", model, "--input", x, *files, before=script)
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (128 + number, "", "")
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_what_the_terminal_cannot_show_is_no_reason_to_fail(model, encoding):
+    environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    outcome = process("info", model[0], environment=environment).done()
+    assert "input: input, " in outcome.stdout
+    missing = process("info", "µ→模型.zp", environment=environment)
+    assert ".zp': No such file or directory" in missing.error()
 
 
 def test_full_disk_keeps_the_earlier_file(tmp_path):

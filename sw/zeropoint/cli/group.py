@@ -73,6 +73,6 @@ def zeropoint() -> None:
 
     Exit status: 0 done; 1 the hardware and the golden model differ;
     2 bad usage or bad input, said in one line; 70 a defect of Zeropoint;
-    130 interrupted; 141 nobody reads the output any more.
+    130 interrupted; 141 nobody reads the output any more; 143 terminated.
     With ZEROPOINT_DEBUG=1 in the environment, errors come with a traceback.
     """
