@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata, resources, util
 from pathlib import Path
@@ -97,6 +98,26 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return (Path(named) if named else platformdirs.user_cache_path("zeropoint")) / "cxxrtl"
 
 
+def usable_cache_folder() -> Path:
+    """Return the cache folder, which is made if it is not there.
+
+    Raises
+    ------
+    ZeropointError
+        If no file can be written there; the message says what to do.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ZeropointError(
+            f"engine cxxrtl keeps compiled simulators in '{folder}', which cannot be used: {error.strerror}; set "
+            f"ZEROPOINT_CACHE to a folder that can be written, or use engine amaranth"
+        ) from error
+    return folder
+
+
 def design_identity(*packages: str) -> bytes:
     """Return a digest of the Python sources of ``packages``, which need not have been imported.
 
@@ -141,7 +162,7 @@ def build(
     EngineUnavailable
         If Yosys or a compiler is missing.
     ZeropointError
-        If one of them fails, or the cache folder cannot be written.
+        If one of them fails, or there is something to build and the cache folder cannot be written.
     """
     compiler = find_tools()
     parts: list[str | bytes] = [
@@ -160,18 +181,15 @@ def build(
     folder = cache_folder()
     entry = folder / f"{digest.hexdigest()}.so"
     if not is_whole(entry):
+        usable_cache_folder()
         if announce is not None:
             announce()
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise ZeropointError(
-                f"cannot make the cache folder '{folder}': {error.strerror}; set ZEROPOINT_CACHE to a folder"
-            ) from error
         library = _compile(to_rtlil(make_design()), compiler, trace)
         atomic_write(entry, library + hashlib.sha256(library).digest())
         _prune(folder)
-    os.utime(entry)
+    # Others may share a cache that only its owner can write.
+    with suppress(OSError):
+        os.utime(entry)
     return entry
 
 

@@ -205,10 +205,24 @@ def test_the_least_recently_used_go_first(compiled, cache, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_named(compiled, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("ZEROPOINT_CACHE", str(tmp_path / "file"))
+    announced = []
     with pytest.raises(
-        ZeropointError, match=r"^cannot make the cache folder '.*/file/cxxrtl': Not a directory; set ZE"
+        ZeropointError,
+        match=r"^engine cxxrtl keeps compiled simulators in '.*/file/cxxrtl', which cannot be used: Not a directory; "
+        r"set ZEROPOINT_CACHE to a folder that can be written, or use engine amaranth$",
     ):
-        build(lambda: "design", b"1")
+        build(lambda: "design", b"1", announce=lambda: announced.append(None))
+    assert (announced, compiled) == ([], [])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_may_only_be_read_serves_what_is_in_it(compiled, cache):
+    path = build(lambda: "design", b"1")
+    cache.chmod(0o500)
+    assert build(lambda: "design", b"1") == path
+    with pytest.raises(ZeropointError, match=r"which cannot be used: Permission denied; set ZEROP"):
+        build(lambda: "design", b"2")
+    cache.chmod(0o700)
 
 
 def test_the_cache_is_the_users_unless_named(monkeypatch):

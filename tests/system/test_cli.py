@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -353,6 +354,26 @@ def test_doctor_says_how_to_get_a_compiler():
     outcome = process("doctor", environment={"PATH": "/nonexistent", "CXX": ""}).done()
     assert "missing" in outcome.stdout
     assert "apt install g++" in " ".join(outcome.stdout.split())
+
+
+def test_doctor_lists_the_extras_that_commands_use(monkeypatch):
+    requirements = ["click>=8", "onnxruntime>=1.18; extra == 'onnxruntime'", 'torch>=2; extra == "train"']
+    monkeypatch.setattr("zeropoint.cli.doctor.metadata.requires", lambda name: requirements)
+    rows = [
+        [cell.strip() for cell in re.split("[│┃|]", line)] for line in zeropoint_command("doctor").stdout.splitlines()
+    ]
+    uses = {row[1]: row[4] for row in rows if len(row) > 6}
+    assert uses == {"package": "for", "click": "everything", "onnxruntime": "info --against-onnxruntime"}
+
+
+def test_doctor_notices_an_unusable_cache(tmp_path):
+    need("cxxrtl")
+    (tmp_path / "file").touch()
+    outcome = process("doctor", environment={"ZEROPOINT_CACHE": str(tmp_path / "file")}).done()
+    assert "no cache" in outcome.stdout
+    text = " ".join(re.sub("[│┃]", " ", outcome.stdout).split())
+    assert "Not a directory" in text
+    assert "set ZEROPOINT_CACHE" in text
 
 
 def test_doctor_fails_where_something_needed_is_missing():

