@@ -49,5 +49,5 @@ def assert_exact(result: SimulationResult) -> None:
 
 def small(config: AcceleratorConfig) -> AcceleratorConfig:
     """Return the configuration with memories that random models need, which are built sooner."""
-    sizes = {"activation_bytes": 16384, "weight_bytes": 65536, "parameter_channels": 1024, "program_words": 2048}
+    sizes = {"activation_bytes": 16384, "weight_bytes": 65536, "parameter_channels": 1024, "program_words": 8192}
     return replace(config, **sizes)

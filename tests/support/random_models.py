@@ -10,6 +10,7 @@ from zeropoint.model import (
     Add,
     AveragePool2D,
     Clamp,
+    Concatenation,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
@@ -22,8 +23,11 @@ from zeropoint.model import (
     QuantizedModel,
     Requantize,
     Reshape,
+    ResizeNearestNeighbor,
     Softmax,
+    StridedSlice,
     Tensor,
+    Transpose,
 )
 from zeropoint.numerics import Rounding
 
@@ -127,6 +131,26 @@ class ModelBuilder:
     def add(self, source: str, other: str) -> str:
         return self._add(Add, source, other=other, clamp=self._clamp())
 
+    def add_constant(self, source: str, *shape: int) -> str:
+        name, info = f"constant_{len(self.operators)}", np.iinfo(self.dtype)
+        data = self.rng.integers(info.min, info.max + 1, shape).astype(self.dtype)
+        self.tensors[name] = Tensor(name, shape, self.dtype, self._quantization(), data)
+        return self._add(Add, source, other=name, constant=True, clamp=self._clamp())
+
+    def concatenation(self, axis: int, source: str, *others: str) -> str:
+        return self._add(Concatenation, source, self.tensors[source].quantization, others=others, axis=axis)
+
+    def strided_slice(
+        self, source: str, begin: tuple[int, ...], stride: tuple[int, ...], shape: tuple[int, ...]
+    ) -> str:
+        return self._add(StridedSlice, source, begin=begin, stride=stride, shape=shape)
+
+    def transpose(self, source: str, *permutation: int) -> str:
+        return self._add(Transpose, source, permutation=permutation)
+
+    def resize(self, source: str, size: tuple[int, int], **fields: bool) -> str:
+        return self._add(ResizeNearestNeighbor, source, size=size, **fields)
+
     def max_pool(self, source: str, window: tuple[int, int], **fields: Any) -> str:
         return self._add(MaxPool2D, source, window=window, clamp=self._clamp(), **fields)
 
@@ -136,8 +160,8 @@ class ModelBuilder:
     def mean(self, source: str) -> str:
         return self._add(Mean, source)
 
-    def pad(self, source: str, padding: Padding) -> str:
-        return self._add(Pad, source, padding=padding)
+    def pad(self, source: str, padding: Padding, value: int | None = None) -> str:
+        return self._add(Pad, source, padding=padding, value=value)
 
     def requantize(self, source: str) -> str:
         return self._add(Requantize, source, clamp=self._clamp())
@@ -153,13 +177,20 @@ class ModelBuilder:
         return QuantizedModel(name, self.tensors, tuple(self.operators), "input", output, {}, rounding)
 
 
-def random_model(seed: int, operators: int = 6, size: int = 9) -> QuantizedModel:
-    """Return a random network of about so many operators on feature maps of up to ``size`` squared."""
+def random_model(seed: int, operators: int = 6, size: int = 9, movement: bool = False) -> QuantizedModel:
+    """Return a random network of about so many operators on feature maps of up to ``size`` squared.
+
+    Parameters
+    ----------
+    movement
+        Whether there are operators that move values, which the ONNX export does not write, and constant operands.
+    """
     rng = np.random.default_rng(seed)
     builder = ModelBuilder(rng, dtype=["int8", "uint8"][rng.integers(2)], weight_zero_points=bool(rng.random() < 0.5))
     current = builder.input(*(int(n) for n in rng.integers(3, size + 1, 2)), int(rng.integers(1, 20)))
     for _ in range(operators - 2):
-        current = _random_operator(rng, builder, current)
+        moves = movement and rng.random() < 0.5
+        current = (_random_movement if moves else _random_operator)(rng, builder, current)
     if rng.random() < 0.5:
         current = builder.mean(current)
     current = builder.fully_connected(current, int(rng.integers(1, 20)))
@@ -198,3 +229,53 @@ def _random_operator(rng: np.random.Generator, builder: ModelBuilder, source: st
             return builder.pad(source, Padding(*(int(n) for n in rng.integers(0, 3, 4))))
         case _:
             return builder.requantize(source)
+
+
+def _random_movement(rng: np.random.Generator, builder: ModelBuilder, source: str) -> str:
+    shape = builder.tensors[source].shape
+    match rng.integers(6):
+        case 0:
+            return _random_concatenation(rng, builder, source)
+        case 1:
+            return _random_slice(rng, builder, source, int(rng.integers(1, 8)))
+        case 2:
+            return builder.transpose(source, *(int(axis) for axis in rng.permutation(3)))
+        case 3:
+            # A whole multiple, or any size.
+            sizes = [n * 2 if n < 8 and rng.random() < 0.3 else int(rng.integers(1, 13)) for n in shape[:2]]
+            form = [{}, {"align_corners": True}, {"half_pixel_centers": True}][rng.integers(3)]
+            return builder.resize(source, (sizes[0], sizes[1]), **form)
+        case 4:
+            info = np.iinfo(builder.dtype)
+            padding = Padding(*(int(n) for n in rng.integers(0, 3, 4)))
+            return builder.pad(source, padding, int(rng.integers(info.min, info.max + 1)))
+        case _:
+            sizes = [1 if rng.random() < 0.4 else n for n in shape]
+            return builder.add_constant(source, *sizes[int(rng.integers(4)) :])
+
+
+def _random_slice(rng: np.random.Generator, builder: ModelBuilder, source: str, axes: int) -> str:
+    """Slice along the axes whose bits are set in ``axes``."""
+    parts = []
+    for axis, size in enumerate(builder.tensors[source].shape):
+        if not axes >> axis & 1:
+            parts.append((0, 1, size))
+            continue
+        stride = int(rng.choice([-3, -2, -1, 1, 1, 2, 3]))
+        count = int(rng.integers(1, (size - 1) // abs(stride) + 2))
+        span = (count - 1) * stride
+        parts.append((int(rng.integers(max(0, -span), size - max(0, span))), stride, count))
+    begin, strides, shape = zip(*parts, strict=True)
+    return builder.strided_slice(source, begin, strides, shape)
+
+
+def _random_concatenation(rng: np.random.Generator, builder: ModelBuilder, source: str) -> str:
+    """Put a tensor and others made of it beside each other, in any order."""
+    axis = int(rng.integers(3))
+    parts = [source]
+    for _ in range(int(rng.integers(1, 3))):
+        if rng.random() < 0.7 or builder.tensors[source].shape[axis] > 12:
+            parts.append(_random_slice(rng, builder, source, 1 << axis))
+        else:
+            parts.append(builder.max_pool(source, (1, 1)))
+    return builder.concatenation(axis, *(parts[index] for index in rng.permutation(len(parts))))
