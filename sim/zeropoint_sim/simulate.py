@@ -36,10 +36,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Fault:
-    """A tensor in which hardware and golden model differ: how often, and where first.
-
-    ``index`` is ``(row, column, channel)`` in a feature map, whatever the order of axes in the model's file.
-    """
+    """A tensor in which hardware and golden model differ: how often, and where first, in the order of ``axes``."""
 
     inference: int
     tensor: str
@@ -47,6 +44,13 @@ class Fault:
     index: tuple[int, ...]
     hardware: int
     golden: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of ``index``: a feature map's are these, whatever their order in the model's file."""
+        if len(self.index) == 3:
+            return ("row", "column", "channel")
+        return tuple(f"axis {axis}" for axis in range(len(self.index)))
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class SimulationResult:
             "stalls": dict(self.stalls),
             "host_steps": [step.op for step in self.program.host_steps],
             "exact_inferences": self.exact,
-            "faults": [asdict(fault) for fault in self.faults],
+            "faults": [asdict(fault) | {"axes": fault.axes} for fault in self.faults],
             "notes": list(self.notes),
         }
 

@@ -85,8 +85,8 @@ def check_writable(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> N
     Neither may two of them be the same file, nor one of ``inputs``, which are read, or lie in a folder among these.
     """
     with suppress(_Enough), atomic_files(*paths) as temporary:
-        for path, name in temporary.items():
-            if name != path:
+        for result, name in temporary.items():
+            if name != result:
                 name.touch()
         raise _Enough
     for path in paths:

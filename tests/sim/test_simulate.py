@@ -126,7 +126,8 @@ def test_differences_are_counted_and_the_first_of_each_tensor_is_described(compi
         Fault(2, layer, 1, (3, 1, 2), changed ^ 16, changed),
         Fault(2, output, 1, (0,), int(right[2, 0]), int(right[2, 0]) ^ 1),
     )
-    assert len(json.loads(json.dumps(result.to_json()))["faults"]) == 3
+    reported = json.loads(json.dumps(result.to_json()))["faults"]
+    assert [fault["axes"] for fault in reported] == [["axis 0"], ["row", "column", "channel"], ["axis 0"]]
 
 
 def test_an_output_counts_once_unless_single_layers_give_another(compiled, monkeypatch):

@@ -101,8 +101,9 @@ def test_a_flipped_bit_in_a_weight_image(folder):
     first = differs(folder, "--tensors")["faults"][0]
     assert first["tensor"] == "conv2d_0_out"
     assert first["index"][2] == 0
+    assert first["axes"] == ["row", "column", "channel"]
     row, column, channel = first["index"]
-    assert f"the first at (row {row}, column {column}, channel {channel}): " in simulate(folder, "--tensors").stdout
+    assert f"the first at row {row}, column {column}, channel {channel}: " in simulate(folder, "--tensors").stdout
 
 
 @pytest.mark.parametrize("memory", ["weights", "parameters", "program"])

@@ -102,11 +102,10 @@ def print_result(result: "SimulationResult") -> None:
         f"Cycles of the last inference on {sizes}", ["layer", "op", "MACs", "cycles", "utilization"], rows, total
     )
     for fault in result.faults:
-        axes = ("row ", "column ", "channel ") if len(fault.index) == 3 else ("",) * len(fault.index)
-        index = ", ".join(f"{axis}{position}" for axis, position in zip(axes, fault.index, strict=True))
+        index = ", ".join(f"{axis} {position}" for axis, position in zip(fault.axes, fault.index, strict=True))
         terminal.say(
             f"inference {fault.inference}: {fault.elements} elements of tensor '{fault.tensor}' differ, the first at "
-            f"({index}): the hardware computes {fault.hardware}, the golden model {fault.golden}"
+            f"{index}: the hardware computes {fault.hardware}, the golden model {fault.golden}"
         )
     terminal.say(f"{result.exact}/{len(result.cycles)} inferences bit-exact")
     least, greatest = min(result.cycles), max(result.cycles)
