@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -249,9 +250,21 @@ def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
 
 
 def _run(command: list[str], folder: Path, what: str) -> None:
-    result = subprocess.run(
-        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    child = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        process_group=0,
     )
-    if result.returncode:
-        said = result.stdout.decode(errors="replace").strip().splitlines()[-5:]
-        raise ZeropointError(f"engine cxxrtl: {what} failed with status {result.returncode}: {' | '.join(said)}")
+    try:
+        output, _ = child.communicate()
+    except BaseException:
+        # A compiler has processes of its own, which would go on for minutes.
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        raise
+    if child.returncode:
+        said = output.decode(errors="replace").strip().splitlines()[-5:]
+        raise ZeropointError(f"engine cxxrtl: {what} failed with status {child.returncode}: {' | '.join(said)}")
