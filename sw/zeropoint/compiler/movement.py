@@ -105,8 +105,9 @@ def _split(loops: list[Loop]) -> Iterator[tuple[int, int, list[Loop]]]:
             full, left = divmod(loop.count, _LONGEST)
             step = Loop(full, _LONGEST * loop.read, _LONGEST * loop.write)
             yield from _split([*rest, replace(loop, count=_LONGEST), step])
-            for read, write, part in _split([*rest, replace(loop, count=left)] if left else []):
-                yield full * step.read + read, full * step.write + write, part
+            if left:
+                for read, write, part in _split([*rest, replace(loop, count=left)]):
+                    yield full * step.read + read, full * step.write + write, part
             return
     yield 0, 0, loops
 

@@ -6,11 +6,10 @@ from math import prod
 
 import numpy as np
 import pytest
-from support.layer_program import execute
+from support.executed import outputs
 from support.random_models import ModelBuilder
 
 from zeropoint.compiler.compile import compile_model
-from zeropoint.compiler.program import Program
 from zeropoint.compiler.verify_program import verify
 from zeropoint.errors import ZeropointError
 from zeropoint.golden import run
@@ -185,24 +184,6 @@ def test_a_kernel_beyond_the_instruction_is_refused_by_name() -> None:
 
 
 # What they compute
-
-
-def outputs(program: Program, values: np.ndarray) -> np.ndarray:
-    """Execute a program cycle by cycle in a memory that holds anything elsewhere."""
-    config = program.config
-    memory = bytearray(np.random.default_rng(9).integers(0, 256, 1 << 20, dtype=np.uint8).tobytes())
-    first, last = program.input, program.output
-    memory[first.address : first.address + first.size] = first.to_memory(values).tobytes()
-    weights = program.weights.reshape(-1, config.columns, config.lanes)
-    parameters = [
-        (int(bias), int(multiplier), int(shift))
-        for bias, multiplier, shift in zip(
-            program.parameters.bias, program.parameters.multiplier, program.parameters.shift, strict=True
-        )
-    ]
-    for instruction in program.instructions:
-        execute(instruction, config, memory, weights, parameters)
-    return last.from_memory(np.frombuffer(memory[last.address : last.address + last.size], np.uint8))
 
 
 LAYERS: dict[str, tuple[Build, tuple[int, ...]]] = {

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from zeropoint.compiler.pack import PackedWeights, ones, pack_dense, pack_depthwise, pack_window
+from zeropoint.compiler.pack import PackedWeights, gather, ones, pack_dense, pack_depthwise, pack_window, spread
 from zeropoint_hw.config import AcceleratorConfig
 
 Array = npt.NDArray[np.int64]
@@ -137,6 +137,17 @@ def test_the_word_of_ones_passes_each_lane_to_its_column(sizes: tuple[int, int])
     activations = np.arange(1, config.lanes + 1)
     expected = np.pad(activations, (0, config.columns))[: config.columns]
     np.testing.assert_array_equal(word @ activations, expected)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_the_words_that_pass_the_first_lane_on(sizes: tuple[int, int]) -> None:
+    config = config_of(sizes)
+    activations = np.arange(7, 7 + config.lanes)
+    word = spread(config).reshape(config.columns, config.lanes)
+    np.testing.assert_array_equal(word @ activations, np.full(config.columns, 7))
+    for count in range(1, config.columns + 1):
+        words = gather(config, count).reshape(count, config.columns, config.lanes)
+        np.testing.assert_array_equal(words @ activations, 7 * np.eye(count, config.columns, dtype=int))
 
 
 def test_a_folded_bias_holds_all_that_does_not_depend_on_the_data() -> None:

@@ -504,6 +504,7 @@ def config_of(lanes: int, columns: int, pe: str, window_taps: int) -> Accelerato
 def models() -> Iterator[QuantizedModel]:
     for seed in range(8):
         yield random_model(seed)
+        yield random_model(seed, movement=True)
     for seed in range(12):
         yield first_layers(seed)
 
@@ -551,7 +552,7 @@ def test_compiled_programs_pass_and_damaged_ones_do_not() -> None:
                 with pytest.raises(ZeropointError, match="instruction"):
                     verify(replace(program, instructions=(*program.instructions[:-1], replace(last, **change))))
                 noticed += 1
-    assert damaged == noticed == 20 * len(SIZES) * 5
+    assert damaged == noticed == 28 * len(SIZES) * 5
     assert min(used[feature] for feature in (*FEATURES, "pitched rows")) >= 3, used
 
 

@@ -293,7 +293,6 @@ def binary(kind, constant):
     [
         (binary("SUB", False), "'sub_0' (Sub)"),
         (binary("MUL", True), "'mul_0' (Mul)"),
-        (binary("ADD", True), "'add_0' (Add of a constant)"),
         (unary("LOGISTIC", 1 / 256, -128), "'logistic_0' (Logistic)"),
         (unary("LEAKY_RELU", options="LeakyReluOptions", Alpha=0.1), "'leaky_relu_0' (LeakyRelu)"),
     ],

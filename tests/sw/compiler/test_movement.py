@@ -1,0 +1,429 @@
+"""Copies move what they should and nothing else, in few instructions; constants come out of the weights."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.executed import any_memory, execute_emitted, outputs
+from support.operators import single, tensor
+from support.random_models import ModelBuilder
+
+from zeropoint.compiler import movement
+from zeropoint.compiler.compile import compile_model, partition
+from zeropoint.compiler.emit import Emitter, Place, map_shape
+from zeropoint.compiler.movement import Loop, broadcast, byte_steps, copy, fill, progressions
+from zeropoint.compiler.plan import plan
+from zeropoint.compiler.program import Program
+from zeropoint.compiler.verify_program import verify
+from zeropoint.errors import ZeropointError
+from zeropoint.golden import run
+from zeropoint.model import Concatenation, Operator, Padding, QuantizedModel, Shape, StridedSlice, Tensor, Transpose
+from zeropoint.model import ResizeNearestNeighbor as Resize
+from zeropoint_hw.config import AcceleratorConfig, PEKind
+
+CONFIG = AcceleratorConfig()
+CONFIGS = {
+    "8x8": replace(CONFIG, requantizers=2),
+    "1x1": AcceleratorConfig(lanes=1, columns=1),
+    "4x8-fold": AcceleratorConfig(lanes=4, columns=8, pe=PEKind.FOLD),
+    "8x4": AcceleratorConfig(lanes=8, columns=4),
+}
+everywhere = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+DTYPES = ("int8", "uint8")
+
+
+def array_cycles(emitter: Emitter | Program, lanes: int = 8) -> int:
+    return sum(
+        prod((i.groups, i.rows, i.columns, i.taps_y, i.taps_x, -(-i.run // lanes))) for i in emitter.instructions
+    )
+
+
+# Copies
+
+
+def offsets(loops: list[Loop]) -> list[tuple[int, int]]:
+    """Return what is read and written in each turn, from the first."""
+    return [
+        (
+            sum(n * loop.read for n, loop in zip(turn, loops, strict=True)),
+            sum(n * loop.write for n, loop in zip(turn, loops, strict=True)),
+        )
+        for turn in product(*(range(loop.count) for loop in loops))
+    ]
+
+
+def copied(config: AcceleratorConfig, loops: list[Loop], dtype: str = "int8") -> Emitter:
+    """Emit a copy, check what it does to the memory, and return what was emitted."""
+    emitter = Emitter(config)
+    source, target = 200_000, 500_000
+    copy(emitter, source, target, loops, tensor("any", (1,), dtype, 1.0))
+    before = any_memory()
+    expected, got = bytearray(before), bytearray(before)
+    for read, write in offsets(loops):
+        expected[target + write] = before[source + read]
+    execute_emitted(emitter, got)
+    assert got == expected
+    # Each byte is written once.
+    written = sum(i.rows * i.columns * i.output_channels for i in emitter.instructions)
+    assert written == prod(loop.count for loop in loops)
+    return emitter
+
+
+@st.composite
+def random_loops(draw: st.DrawFn) -> list[Loop]:
+    """Draw loops that write no byte twice, with or without gaps, in any order."""
+    loops = []
+    write = draw(st.sampled_from((1, 1, 1, 3)))
+    for _ in range(draw(st.integers(1, 5))):
+        count = draw(st.integers(1, 5))
+        read = draw(st.one_of(st.sampled_from((0, 1, write)), st.integers(-30, 30)))
+        loops.append(Loop(count, read, write))
+        write *= count
+        write += draw(st.sampled_from((0, 0, 0, 1, 5)))
+    return draw(st.permutations(loops))
+
+
+@pytest.mark.parametrize("longest", [None, 3])
+@settings(max_examples=60, deadline=None)
+@given(loops=random_loops(), config=st.sampled_from([*CONFIGS.values()]), dtype=st.sampled_from(DTYPES))
+def test_a_copy_moves_what_its_loops_say(
+    longest: int | None, loops: list[Loop], config: AcceleratorConfig, dtype: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if longest is not None:
+            patch.setattr(movement, "_LONGEST", longest)
+        copied(config, loops, dtype)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"x_column_step": 9}, {"output_row_step": 8}, {"output_channels": 6}, {"input_base": 200_001}, {"rows": 2}],
+)
+def test_a_copy_that_is_wrong_is_noticed(change: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    loops = [Loop(3, 10, 70), Loop(4, 100, 10), Loop(7, 1, 1)]
+    copied(CONFIG, loops)
+    emitted = Emitter.emit
+    monkeypatch.setattr(Emitter, "emit", lambda self, **fields: emitted(self, **fields | change))
+    with pytest.raises(AssertionError):
+        copied(CONFIG, loops)
+
+
+@pytest.mark.parametrize(
+    ("loops", "instructions", "cycles"),
+    [
+        # Bytes that are contiguous in both go eight at a time, whatever loops they were in.
+        ([Loop(100, 1, 1)], 1, 13),
+        ([Loop(4, 25, 25), Loop(5, 5, 5), Loop(5, 1, 1)], 1, 13),
+        ([Loop(4, 50, 25), Loop(25, 1, 1)], 1, 4 * 4),
+        # Repetitions of a byte, too.
+        ([Loop(4, 1, 25), Loop(25, 0, 1)], 1, 4 * 4),
+        # Anything else is a byte a cycle.
+        ([Loop(25, 2, 1)], 1, 25),
+        ([Loop(25, -1, 1)], 1, 25),
+        ([Loop(25, 1, 2)], 1, 25),
+        # Rows, columns, and groups where a group has whole beats.
+        ([Loop(3, 0, 500), Loop(4, 7, 100), Loop(5, 100, 20), Loop(8, 1, 1)], 1, 60),
+        ([Loop(3, 0, 500), Loop(4, 7, 100), Loop(5, 100, 20), Loop(4, 1, 1)], 1, 60),
+        # The fewest turns are instructions of their own.
+        ([Loop(3, 0, 500), Loop(4, 7, 100), Loop(5, 100, 20), Loop(6, 1, 1)], 3, 60),
+        ([Loop(3, 0, 500), Loop(4, 7, 100), Loop(5, 100, 20), Loop(16, 1, 1)], 3, 120),
+        ([Loop(2, 0, 1600), Loop(3, 0, 500), Loop(4, 7, 100), Loop(5, 100, 20), Loop(8, 1, 1)], 2, 120),
+        # One loop alone goes backward, but kernel rows do too.
+        ([Loop(3, -7, 25), Loop(4, -50, 100), Loop(8, 1, 1)], 3, 12),
+        ([Loop(3, 70, 25), Loop(4, -50, 100), Loop(8, -1, 1)], 1, 96),
+        # Three dimensions in reverse order: bytes gathered by kernel rows leave one loop fewer.
+        ([Loop(6, 1, 20), Loop(5, 6, 4), Loop(4, 30, 1)], 1, 120),
+        ([Loop(6, 1, 80), Loop(5, 6, 16), Loop(16, 30, 1)], 2, 480),
+        ([Loop(6, 1, 55), Loop(5, 6, 11), Loop(11, 30, 1)], 5, 330),
+    ],
+)
+def test_a_copy_takes_few_instructions_and_cycles(loops: list[Loop], instructions: int, cycles: int) -> None:
+    emitter = copied(CONFIG, loops)
+    assert (len(emitter.instructions), array_cycles(emitter)) == (instructions, cycles)
+
+
+def test_what_passes_values_on_is_stored_once() -> None:
+    emitter = Emitter(CONFIG)
+    for loops in ([Loop(9, 1, 1)], [Loop(9, 0, 1)], [Loop(9, 2, 1)]):
+        for address in (1000, 2000):
+            copy(emitter, 0, address, loops, tensor("any", (1,), "int8", 1.0))
+    assert (len(np.concatenate(emitter.weight_words)), len(emitter.biases)) == (2, CONFIG.requantizers)
+
+
+def test_loops_longer_than_an_instruction_are_cut() -> None:
+    wide = AcceleratorConfig(lanes=64, columns=64, weight_bytes=1 << 15)
+    assert len(copied(wide, [Loop(70_000, 1, 1)]).instructions) == 2
+    assert len(copied(wide, [Loop(70_000, 0, 1)]).instructions) == 2
+
+
+# Progressions
+
+
+@pytest.mark.parametrize(
+    ("sequence", "count"),
+    [
+        ([7], 1),
+        ([0, 1, 2, 3], 1),
+        ([3, 3, 3], 1),
+        ([9, 7, 5], 1),
+        # Doubled: two interleaved ones, alike, which one pair of loops covers.
+        ([0, 0, 1, 1, 2, 2], 1),
+        ([0, 0, 0, 4, 4, 4, 8, 8, 8], 1),
+        ([0, 5, 1, 6, 2, 7], 1),
+        # From three to five: those of even places and those of odd ones.
+        ([0, 0, 1, 1, 2], 2),
+        ([0, 1, 1, 2, 2], 2),
+        ([0, 0, 1, 2, 2, 3], 3),
+    ],
+)
+def test_progressions_are_few(sequence: list[int], count: int) -> None:
+    assert len(progressions(sequence)) == count
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
+def test_progressions_cover_a_sequence(sequence: list[int]) -> None:
+    found = Counter[tuple[int, int]]()
+    for progression in progressions(sequence):
+        moves = offsets(list(progression.loops))
+        found.update((progression.start + write, progression.first + read) for read, write in moves)
+    assert found == Counter(enumerate(sequence))
+
+
+# Constants and broadcasting
+
+
+def place_of(shape: Shape, dtype: str, gap: int = 0, address: int = 300_000) -> Place:
+    rows, columns, channels = map_shape(shape)
+    pitch = columns * channels + (gap if rows > 1 else 0)
+    return Place(Tensor("there", shape, dtype, tensor("any", (1,), dtype, 1.0).quantization), address, pitch)
+
+
+def expected_memory(place: Place, values: np.ndarray) -> bytearray:
+    """Return any memory with ``values`` where the place has them."""
+    memory = any_memory()
+    steps = byte_steps(place)
+    for index, value in np.ndenumerate(np.broadcast_to(values, place.tensor.shape)):
+        memory[place.address + sum(n * step for n, step in zip(index, steps, strict=True))] = int(value) & 0xFF
+    return memory
+
+
+SHAPES = [
+    ((), (3, 4, 9)),
+    ((9,), (3, 4, 9)),
+    ((4, 1), (3, 4, 9)),
+    ((1, 4, 9), (3, 4, 9)),
+    ((3, 1, 1), (3, 4, 9)),
+    ((3, 4, 9), (3, 4, 9)),
+    ((1, 1, 1), (1, 1, 1)),
+    ((3, 4, 1), (3, 4, 9)),
+    ((8,), (2, 2, 8)),
+    ((3,), (3,)),
+    ((1, 7), (5, 7)),
+    ((2, 1, 1, 3), (2, 3, 2, 3)),
+]
+
+
+@everywhere
+@pytest.mark.parametrize("gap", [0, 5])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_constant_is_written_exactly_there(config: AcceleratorConfig, dtype: str, gap: int) -> None:
+    rng = np.random.default_rng(0)
+    for shape, full in SHAPES:
+        info = np.iinfo(dtype)
+        values = rng.integers(info.min, info.max, shape, endpoint=True).astype(dtype)
+        place = place_of(full, dtype, gap)
+        emitter = Emitter(config)
+        fill(emitter, values, place)
+        memory = any_memory()
+        execute_emitted(emitter, memory)
+        assert memory == expected_memory(place, values)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_value_can_be_a_constant(dtype: str) -> None:
+    for config in CONFIGS.values():
+        values = np.arange(256, dtype=np.uint8).view(dtype)
+        emitter = Emitter(config)
+        fill(emitter, values, place := place_of((256,), dtype))
+        memory = any_memory()
+        execute_emitted(emitter, memory)
+        assert memory == expected_memory(place, values)
+
+
+@pytest.mark.parametrize(
+    ("shape", "full", "words"),
+    [((), (9, 9, 64), 1), ((64,), (9, 9, 64), 8), ((1, 9, 64), (9, 9, 64), 72), ((9, 1, 64), (9, 9, 64), 9 * 72)],
+)
+def test_what_repeats_is_stored_once(shape: Shape, full: Shape, words: int) -> None:
+    values = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+    emitter = Emitter(CONFIG)
+    fill(emitter, values, place_of(full, "int8"))
+    assert (len(np.concatenate(emitter.weight_words)), len(emitter.instructions)) == (words, 1)
+
+
+def test_a_constant_longer_than_an_instruction_is_cut() -> None:
+    wide = AcceleratorConfig(lanes=1, columns=64)
+    values = np.random.default_rng(0).integers(-128, 128, 70_000).astype(np.int8)
+    for data in (values, values[:1]):
+        emitter = Emitter(wide)
+        fill(emitter, data, place := place_of((70_000,), "int8"))
+        memory = any_memory()
+        execute_emitted(emitter, memory)
+        assert memory == expected_memory(place, data)
+
+
+@everywhere
+def test_a_tensor_is_broadcast_exactly_there(config: AcceleratorConfig) -> None:
+    for (shape, full), gap in product(SHAPES, (0, 5)):
+        source, place = place_of(shape, "int8", gap, 7), place_of(full, "int8", gap)
+        emitter = Emitter(config)
+        broadcast(emitter, source, place)
+        memory = any_memory()
+        steps = byte_steps(source)
+        values = np.zeros(shape, np.uint8)
+        for index in np.ndindex(*shape):
+            values[index] = memory[source.address + sum(n * step for n, step in zip(index, steps, strict=True))]
+        execute_emitted(emitter, memory)
+        assert memory == expected_memory(place, values)
+        assert len(emitter.instructions) <= 3
+
+
+# Operators
+
+SAME: dict[str, Any] = {"name": "layer", "input": "x", "output": "y"}
+
+
+def compiled(operator: Operator, shape: Shape, config: AcceleratorConfig, dtype: str = "int8") -> Program:
+    """Compile a layer, check what it computes, and return the program."""
+    source = tensor("x", shape, dtype, 0.1, 3)
+    target = tensor("y", operator.output_shape(*(shape,) * len(operator.inputs)), dtype, 0.1, 3)
+    model = single(operator, source, target)
+    program = compile_model(model, config)
+    verify(program)
+    x = np.random.default_rng(1).integers(0, 256, (1, *shape), dtype=np.uint8).view(dtype)
+    np.testing.assert_array_equal(outputs(program, x[0]), run(model, x)[0])
+    return program
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape", "instructions", "cycles"),
+    [
+        (Transpose(**SAME, permutation=(1, 0, 2)), (6, 5, 16), 1, 60),
+        (Transpose(**SAME, permutation=(2, 0, 1)), (6, 5, 16), 1, 480),
+        (Transpose(**SAME, permutation=(2, 1, 0)), (8, 5, 16), 1, 640),
+        (Transpose(**SAME, permutation=(1, 0)), (6, 50), 1, 300),
+        (Transpose(**SAME, permutation=(3, 0, 2, 1)), (4, 3, 2, 5), 2, 120),
+        (StridedSlice(**SAME, begin=(1, 0, 8), stride=(2, 1, 1), shape=(2, 5, 8)), (6, 5, 16), 1, 10),
+        (StridedSlice(**SAME, begin=(1, 0, 0), stride=(1, 1, 1), shape=(3, 5, 3)), (6, 5, 3), 1, 6),
+        (StridedSlice(**SAME, begin=(5, 4, 0), stride=(-1, -2, 1), shape=(6, 3, 16)), (6, 5, 16), 3, 36),
+        (StridedSlice(**SAME, begin=(49,), stride=(-3,), shape=(17,)), (50,), 1, 17),
+        (Concatenation(**SAME, others=("x",), axis=2), (6, 5, 16), 2, 120),
+        (Concatenation(**SAME, others=("x",), axis=1), (6, 5, 3), 2, 24),
+        (Concatenation(**SAME, others=("x", "x"), axis=0), (6, 5, 3), 3, 36),
+        (Concatenation(**SAME, others=("x",), axis=0), (30,), 2, 8),
+        # Doubled rows and columns: one of the loops is that of groups, where channels fill whole beats.
+        (Resize(**SAME, size=(12, 10)), (6, 5, 8), 2, 120),
+        (Resize(**SAME, size=(12, 15)), (6, 5, 3), 6, 180),
+        (Resize(**SAME, size=(12, 5)), (6, 5, 16), 1, 120),
+        (Resize(**SAME, size=(3, 5)), (6, 5, 16), 1, 30),
+        (Resize(**SAME, size=(12, 10), half_pixel_centers=True), (6, 5, 8), 2, 120),
+        (Resize(**SAME, size=(11, 9), align_corners=True), (6, 5, 8), 4, 99),
+    ],
+)
+def test_an_operator_takes_few_instructions_and_cycles(
+    operator: Operator, shape: Shape, instructions: int, cycles: int
+) -> None:
+    program = compiled(operator, shape, CONFIG)
+    assert (len(program.instructions), array_cycles(program)) == (instructions, cycles)
+    for config in CONFIGS.values():
+        for dtype in DTYPES:
+            compiled(operator, shape, config, dtype)
+
+
+def model_of(build: Any, *shape: int) -> QuantizedModel:
+    builder = ModelBuilder(np.random.default_rng(0))
+    return builder.build(build(builder, builder.input(*shape)))
+
+
+def test_a_concatenation_that_changes_scales_is_refused_by_name() -> None:
+    operator = Concatenation(**SAME, others=("x",), axis=0)
+    model = single(operator, tensor("x", (4,), "uint8", 0.1, 3), tensor("y", (8,), "uint8", 0.2, 3))
+    with pytest.raises(ZeropointError, match=r"^operator 'layer' \(Concatenation that changes scales\) is not for the"):
+        partition(model)
+
+
+def moved_in_all_ways(builder: ModelBuilder, source: str) -> str:
+    """Read a tensor in every way; a convolution, which reads it too, wants gaps between its rows."""
+    moved = [
+        builder.conv(source, 1, (3, 2)),
+        builder.transpose(source, 1, 0, 2),
+        builder.strided_slice(source, (4, 26, 0), (-2, -3, 1), (2, 4, 1)),
+        builder.resize(source, (3, 9)),
+        builder.pad(source, Padding(1, 1, 1, 1), 9),
+        builder.concatenation(0, source, source),
+    ]
+    return builder.concatenation(0, *(builder.reshape(each, prod(builder.tensors[each].shape)) for each in moved[1:]))
+
+
+PITCHED: dict[str, Any] = {
+    "read": moved_in_all_ways,
+    "written by a transposition": lambda b, x: b.conv(b.transpose(x, 1, 0, 2), 2, (3, 2)),
+    "written by a concatenation": lambda b, x: b.conv(b.concatenation(1, x, x, x), 2, (3, 2)),
+    "written by a slice": lambda b, x: b.conv(b.strided_slice(x, (0, 1, 0), (1, 1, 1), (5, 21, 1)), 2, (3, 2)),
+    "written by a resize": lambda b, x: b.conv(b.resize(x, (10, 9)), 2, (3, 2)),
+    "written by an addition": lambda b, x: b.conv(b.add_constant(b.transpose(x, 1, 0, 2), 1, 5, 1), 2, (3, 2)),
+}
+
+
+@pytest.mark.parametrize("build", PITCHED.values(), ids=PITCHED)
+def test_rows_with_gaps_between_them_are_moved_too(build: Any) -> None:
+    model = model_of(build, 5, 27, 1)
+    for name, config in CONFIGS.items():
+        program = compile_model(model, config)
+        verify(program)
+        assert any(buffer.size > prod(buffer.shape) for buffer in program.tensors.values()) == (name != "1x1")
+        x = np.random.default_rng(1).integers(-128, 128, (1, 5, 27, 1)).astype(np.int8)
+        np.testing.assert_array_equal(outputs(program, x[0]), run(model, x)[0])
+
+
+# Scratch tensors
+
+
+def test_an_operand_that_is_constant_is_written_before_the_step_that_reads_it() -> None:
+    model = model_of(lambda builder, x: builder.requantize(builder.add_constant(builder.requantize(x), 6)), 4, 5, 6)
+    steps = plan(model, model.operators, model.output)
+    assert [len(step.scratch) for step in steps] == [0, 1, 0]
+    (scratch,) = steps[1].scratch
+    constant = model.tensor(scratch.source)
+    assert (scratch.tensor.shape, scratch.tensor.quantization) == ((4, 5, 6), constant.quantization)
+    assert scratch.tensor.name not in model.tensors
+    program = compile_model(model, CONFIG)
+    assert set(program.tensors) == {model.input, *(operator.output for operator in model.operators)}
+    assert [layer.instructions for layer in program.layers] == [1, 2, 1]
+
+
+def test_a_scratch_tensor_is_there_for_its_step_alone() -> None:
+    # Three tensors of 120 bytes at a time; where there is no constant, two.
+    small = replace(CONFIG, activation_bytes=3 * 120)
+    model = model_of(lambda builder, x: builder.requantize(builder.add_constant(builder.requantize(x), 6)), 4, 5, 6)
+    compile_model(model, small)
+    with pytest.raises(ZeropointError, match=r"must have 360 bytes .*as add_1 reads it"):
+        compile_model(model, replace(small, activation_bytes=352))
+    without = model_of(lambda builder, x: builder.requantize(builder.requantize(x)), 4, 5, 6)
+    compile_model(without, replace(small, activation_bytes=240))
+
+
+def test_a_scratch_tensor_takes_no_name_that_there_is() -> None:
+    model = model_of(lambda builder, x: builder.add_constant(x, 6), 4, 5, 6)
+    (step,) = plan(model, model.operators, model.output)
+    taken = replace(step.scratch[0].tensor, shape=(3,), data=np.zeros(3, np.int8))
+    model = replace(model, tensors={**model.tensors, taken.name: taken})
+    (step,) = plan(model, model.operators, model.output)
+    assert step.scratch[0].tensor.name == f"{taken.name}'"
+    compile_model(model, CONFIG)
