@@ -10,7 +10,7 @@ Modules, in the order in which data meets them:
 - ``pe``: the processing elements, ``mac`` and ``fold``.
 - ``history``: earlier activations of a row, for depthwise convolution.
 - ``array``: lanes × columns processing elements, adder trees, accumulators.
-- ``add_scaler``: the two input scalings of ADD.
+- ``pair_scaler``: the two operands of ADD, SUB and MUL.
 - ``requantizer``: accumulator to activation.
 - ``pooler``: max pooling of outputs before they are written.
 - ``writer``: requantized beats to addresses in activation memory.

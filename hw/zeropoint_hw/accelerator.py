@@ -3,19 +3,18 @@
 The pipeline in the order in which data meets it, each stage feeding the next without back-pressure::
 
     sequencer ─ loop nest ─ input address ─┬─ activation memory ─┐
-                                           └─ weight memory ─────┴─ array ─ drain ─┬──────────────┬─ requantizer
-                                                                                   └─ add scaler ─┘       │
-                                           activation memory ◀─ writer ◀──────────────────────────────────┘
+                                           └─ weight memory ─────┴─ array ─ drain ─┬───────────────┬─ requantizer
+                                                                                   └─ pair scaler ─┘       │
+                                           activation memory ◀─ writer ◀───────────────────────────────────┘
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from zeropoint_hw.add_scaler import AddScaler
 from zeropoint_hw.array import Array
 from zeropoint_hw.config import AcceleratorConfig, WeightSource
 from zeropoint_hw.counters import Counters
@@ -25,6 +24,7 @@ from zeropoint_hw.isa import (
     IDENTIFICATION,
     PARAMETER_PIECES,
     REGION_SHIFT,
+    TABLE_ENTRIES,
     Accumulate,
     Command,
     Region,
@@ -33,9 +33,11 @@ from zeropoint_hw.isa import (
 from zeropoint_hw.layout import delay
 from zeropoint_hw.loops import InputAddress, LoopNest
 from zeropoint_hw.memory import ActivationMemory, ParameterMemory, WordMemory
+from zeropoint_hw.pair_scaler import PairScaler
 from zeropoint_hw.pooler import Pooler
 from zeropoint_hw.requantizer import Requantizer
 from zeropoint_hw.sequencer import Sequencer
+from zeropoint_hw.tables import Tables
 from zeropoint_hw.writer import Writer
 
 
@@ -51,11 +53,14 @@ class Rom:
         For each channel its bias, multiplier and shift.
     weights
         Words of the weight memory, lane 0 of column 0 in the least significant byte.
+    tables
+        Their entries, one table after the other.
     """
 
     program: Sequence[int]
     parameters: Sequence[tuple[int, int, int]]
     weights: Sequence[int]
+    tables: Sequence[int] = ()
 
 
 class Accelerator(wiring.Component):
@@ -90,6 +95,7 @@ class Accelerator(wiring.Component):
                 ("program words", rom.program, config.program_words),
                 ("parameter channels", rom.parameters, config.parameter_channels),
                 ("weight words", rom.weights, config.weight_words),
+                ("table entries", rom.tables, config.tables * TABLE_ENTRIES),
             ):
                 if len(held) > limit:
                     raise ValueError(f"{len(held)} {what} do not fit a memory of {limit}")
@@ -112,7 +118,7 @@ class Accelerator(wiring.Component):
         m.submodules.addresses = addresses = InputAddress(config)
         m.submodules.array = array = Array(config)
         m.submodules.drain = drain = Drain(config)
-        m.submodules.requantizer = requantizer = Requantizer(config.requantizers)
+        m.submodules.requantizer = requantizer = Requantizer(config.requantizers, config.left_shift)
         m.submodules.pooler = pooler = Pooler(config)
         m.submodules.writer = writer = Writer(config)
 
@@ -149,9 +155,15 @@ class Accelerator(wiring.Component):
             array.weights.eq(weights.read_data),
         ]
 
-        # From the array to the requantizers, by way of the add scalers where two operands are to be added.
-        beat = Cat(drain.beat, drain.beat_level, drain.beat_pools)
-        adding = instruction.accumulate == Accumulate.PAIR
+        # From the array to the requantizers, by way of the pair scalers where there are two operands.
+        beat, values = Cat(drain.beat, drain.beat_level, drain.beat_pools), list(drain.values)
+        if config.elementwise:
+            paired = instruction.accumulate == Accumulate.PAIR
+            beat = Mux(paired, delay(m, beat, PairScaler.LATENCY, "pair_beat"), beat)
+            for index, value in enumerate(drain.values):
+                m.submodules[f"pair_scaler{index}"] = scaler = PairScaler()
+                m.d.comb += [scaler.instruction.eq(instruction), scaler.pair.eq(value)]
+                values[index] = Mux(paired, scaler.value, value)
         m.d.comb += [
             drain.done.eq(array.done),
             drain.done_level.eq(array.done_level),
@@ -159,27 +171,37 @@ class Accelerator(wiring.Component):
             drain.activation_sum.eq(array.activation_sum),
             parameters.read_address.eq(drain.parameter_address),
             requantizer.parameters.eq(parameters.read_data),
-            Cat(requantizer.beat, requantizer.beat_level, requantizer.beat_pools).eq(
-                Mux(adding, delay(m, beat, AddScaler.LATENCY, "add_beat"), beat)
-            ),
+            Cat(requantizer.beat, requantizer.beat_level, requantizer.beat_pools).eq(beat),
+            *(operand.eq(value) for operand, value in zip(requantizer.values, values, strict=True)),
         ]
-        for index, value in enumerate(drain.values):
-            m.submodules[f"add_scaler{index}"] = scaler = AddScaler()
-            m.d.comb += [
-                scaler.instruction.eq(instruction),
-                scaler.pair.eq(value),
-                requantizer.values[index].eq(Mux(adding, scaler.value, value)),
-            ]
 
-        # From the requantizers to the next layer's inputs.
+        # From the requantizers to the next layer's inputs, by way of the tables if there are any.
+        last, results, ending = requantizer, requantizer.results, requantizer.ending
+        if config.tables:
+            m.submodules.tables = tables = Tables(config, rom.tables if rom else None)
+            m.d.comb += [
+                tables.instruction.eq(late_instruction),
+                tables.beat.eq(requantizer.result_beat),
+                tables.beat_level.eq(requantizer.result_level),
+                tables.beat_pools.eq(requantizer.result_pools),
+                tables.results.eq(requantizer.results),
+            ]
+            last, results = tables, tables.looked_up
+            ending = delay(m, requantizer.ending, Tables.LATENCY, "ending")
+            if rom is None:
+                m.d.comb += [
+                    tables.write_address.eq(self.host.address),
+                    tables.write_data.eq(self.host.write_data),
+                    tables.write_enable.eq(self._writes(Region.TABLES)),
+                ]
         m.d.comb += [
-            pooler.beat.eq(requantizer.result_beat),
-            pooler.beat_level.eq(requantizer.result_level),
-            pooler.beat_pools.eq(requantizer.result_pools),
-            pooler.results.eq(requantizer.results),
+            pooler.beat.eq(last.result_beat),
+            pooler.beat_level.eq(last.result_level),
+            pooler.beat_pools.eq(last.result_pools),
+            pooler.results.eq(results),
             writer.beat.eq(pooler.pooled_beat),
             writer.beat_level.eq(pooler.pooled_level),
-            sequencer.ending.eq(requantizer.ending),
+            sequencer.ending.eq(ending),
             sequencer.done.eq(writer.done),
             sequencer.program_data.eq(program.read_data),
             program.read_address.eq(sequencer.program_address),
@@ -201,6 +223,10 @@ class Accelerator(wiring.Component):
         self._connect_host(m, sequencer, counters, activations, weights, parameters, program)
         return m
 
+    def _writes(self, region: Region) -> Value:
+        """Return whether the host writes to a region."""
+        return self.host.write & (self.host.address[REGION_SHIFT:] == region)
+
     def _connect_host(
         self,
         m: Module,
@@ -213,10 +239,7 @@ class Accelerator(wiring.Component):
     ) -> None:
         """Decode the host's accesses; those to activations take the pipeline's own ports while it rests."""
         config, host = self._config, self.host
-        region, offset = host.address[REGION_SHIFT:], host.address[:REGION_SHIFT]
-
-        def writes(chosen: Region) -> Signal:
-            return host.write & (region == chosen)
+        region, offset, writes = host.address[REGION_SHIFT:], host.address[:REGION_SHIFT], self._writes
 
         command = writes(Region.CONTROL) & (offset == Register.STATUS)
         m.d.comb += [

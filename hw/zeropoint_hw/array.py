@@ -1,6 +1,6 @@
 """The array: lanes × columns processing elements, an adder tree and an accumulator a column."""
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -141,18 +141,21 @@ class Array(wiring.Component):
         flags = delay(m, flags, ahead, "late_flags")
         valid, first, last, level = flags[0], flags[1], flags[2], flags[3:]
         m.d.sync += [self.done.eq(last), self.done_level.eq(level)]
-        with m.If(valid):
-            for total, accumulator in zip(sums, self.accumulators, strict=True):
-                new, old = total[: OPERAND_SUM.width].as_signed(), accumulator[: OPERAND_SUM.width].as_signed()
-                with m.If(first):
-                    m.d.sync += accumulator.eq(total)
-                with m.Elif(i.accumulate == Accumulate.MAX):
-                    with m.If(new > old):
-                        m.d.sync += accumulator.eq(total)
-                with m.Elif(i.accumulate == Accumulate.PAIR):
-                    m.d.sync += accumulator.eq(Cat(new, old))
-                with m.Else():
-                    m.d.sync += accumulator.eq(accumulator + total)
+        # One adder serves all ways to accumulate: what it adds to is nothing where a sum begins or a greater operand
+        # takes its place, and a second operand goes above the first, whose bits stay as they are.
+        width = OPERAND_SUM.width
+        greatest = i.accumulate == Accumulate.MAX
+        second = (i.accumulate == Accumulate.PAIR) & ~first if config.elementwise else Const(0)
+        for total, accumulator in zip(sums, self.accumulators, strict=True):
+            greater = total[:width].as_signed() > accumulator[:width].as_signed()
+            term = Mux(second, total[:width] << width, total)
+            with m.If(valid & (first | ~greatest | greater)):
+                base = Mux(first | greatest | second, 0, accumulator)
+                added = Signal(self._accumulator)
+                m.d.comb += added.eq(base + term)
+                m.d.sync += accumulator[width:].eq(added[width:])
+                with m.If(~second):
+                    m.d.sync += accumulator[:width].eq(added)
 
         if config.pe is PEKind.FOLD:
             late = [

@@ -52,6 +52,13 @@ class AcceleratorConfig:
     window_taps
         Horizontal or vertical taps that depthwise convolution takes at once: up to ``lanes``; 1 leaves out the history
         of activations that this takes. 0, the default, takes 3, or ``lanes`` if those are fewer.
+    elementwise
+        Whether ADD, SUB and MUL of two tensors are there.
+    left_shift
+        Whether the requantizers shift left, as multipliers of 1 or more want it.
+    tables
+        Tables of 256 bytes, up to 15: LOGISTIC and LEAKY_RELU take one each, and inputs of CONCATENATION whose scale
+        changes.
     accumulator_width
         Bits of an accumulator, 20 to 32. The compiler refuses a layer whose worst case does not fit.
     activation_bytes
@@ -82,6 +89,9 @@ class AcceleratorConfig:
     requantizers: int = 0
     pe: PEKind = PEKind.MAC
     window_taps: int = 0
+    elementwise: bool = True
+    left_shift: bool = True
+    tables: int = 0
     accumulator_width: int = 32
     activation_bytes: int = 64 * 1024
     weight_bytes: int = 288 * 1024
@@ -97,6 +107,9 @@ class AcceleratorConfig:
                     error = ValueError if isinstance(value, str) else TypeError
                     raise error(f"{name} must be one of {', '.join(kind)}, not {value!r}")
                 object.__setattr__(self, name, kind(value))
+            elif field.type is bool:
+                if not isinstance(value, bool):
+                    raise TypeError(f"{name} must be true or false, not {value!r}")
             elif not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an integer, not {value!r}")
         for name in ("lanes", "columns"):
@@ -114,6 +127,8 @@ class AcceleratorConfig:
             object.__setattr__(self, "window_taps", min(3, self.lanes))
         if not 1 <= self.window_taps <= self.lanes:
             raise ValueError(f"window_taps must be 1 to lanes = {self.lanes}, not {self.window_taps!r}")
+        if not 0 <= self.tables <= 15:
+            raise ValueError(f"tables must be 0 to 15, not {self.tables!r}")
         if not 20 <= self.accumulator_width <= 32:
             raise ValueError(f"accumulator_width must be 20 to 32, not {self.accumulator_width!r}")
         self._check_memory("activation_bytes", self.lanes, 2 * self.lanes, 1 << 20)

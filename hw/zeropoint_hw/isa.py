@@ -34,8 +34,8 @@ class Accumulate(IntEnum):
     ADD = 0
     #: Keep the greater of both: MAX_POOL_2D.
     MAX = 1
-    #: Set it beside the sum before, 10 bits each: ADD of two tensors. An output has two array cycles, and the
-    #: parameters are shared.
+    #: Set it above the sum before, 10 bits each: ADD, SUB and MUL of two tensors. An output has two array cycles, and
+    #: the parameters are shared.
     PAIR = 2
 
 
@@ -91,6 +91,7 @@ FIELDS, INSTRUCTION_WORDS = _layout(
         ("emit_every", 4, _U, "positions of the column loop for each output, minus one"),
         ("pool_rows", 4, _U, "rows of the max-pooling window over outputs, minus one"),
         ("pool_columns", 4, _U, "columns of the max-pooling window over outputs, minus one"),
+        ("table", 4, _U, "the table in which results are looked up, counted from 1; 0 for none"),
         ("parameters_shared", 1, _U, "one parameter word serves all groups and beats"),
         ("pad_value", 8, _U, "the byte that stands for activations outside the feature map"),
         ("beats", 7, _U, "beats of `requantizers` channels that drain a group, minus one"),
@@ -134,11 +135,13 @@ FIELDS, INSTRUCTION_WORDS = _layout(
         ("output_group_step", 20, _U, "bytes from one group's outputs to the next's"),
         ("output_column_step", 20, _U, "bytes from one output column to the next"),
         ("output_row_step", 20, _U, "bytes from one output row to the next"),
-        ("add_zero_point", 9, _S, "ADD: zero point of the operand that is scaled by one half"),
-        ("add_other_zero_point", 9, _S, "ADD: zero point of the other operand"),
-        ("add_shift", 5, _U, "ADD: right shift of the other operand"),
-        ("add_swap", 1, _U, "ADD: the operand read first is the other operand"),
-        ("add_multiplier", 31, _U, "ADD: multiplier of the other operand"),
+        ("pair_zero_point", 9, _S, "PAIR: zero point of the operand that is read first"),
+        ("pair_other_zero_point", 9, _S, "PAIR: zero point of the other operand"),
+        ("pair_negate", 1, _U, "PAIR: the operand read first is negated"),
+        ("pair_other_negate", 1, _U, "PAIR: the other operand is negated"),
+        ("pair_multiply", 1, _U, "PAIR: multiply both operands, rather than add them scaled"),
+        ("pair_shift", 5, _U, "ADD, SUB: right shift of the other operand; MUL: 0"),
+        ("pair_multiplier", 31, _U, "ADD, SUB: multiplier of the other operand"),
     ]
 )
 
@@ -178,6 +181,7 @@ class Instruction:
     emit_every: int = 1
     pool_rows: int = 1
     pool_columns: int = 1
+    table: int = 0
     parameters_shared: int = 0
     pad_value: int = 0
     beats: int = 1
@@ -216,11 +220,13 @@ class Instruction:
     output_group_step: int = 0
     output_column_step: int = 0
     output_row_step: int = 0
-    add_zero_point: int = 0
-    add_other_zero_point: int = 0
-    add_shift: int = 0
-    add_swap: int = 0
-    add_multiplier: int = 0
+    pair_zero_point: int = 0
+    pair_other_zero_point: int = 0
+    pair_negate: int = 0
+    pair_other_negate: int = 0
+    pair_multiply: int = 0
+    pair_shift: int = 0
+    pair_multiplier: int = 0
 
     def __post_init__(self) -> None:
         for field in FIELDS:
@@ -282,6 +288,8 @@ class Region(IntEnum):
     ACTIVATIONS = 4
     #: What each instruction of the program memory took: ``LOG_PIECES`` words an instruction, in order, by ``LogEntry``.
     LOG = 5
+    #: Entries of tables: the address is ``TABLE_ENTRIES · (table − 1) + byte``, and bits 7 … 0 are the entry.
+    TABLES = 6
 
 
 #: The first bit of an address that chooses the region.
@@ -334,6 +342,8 @@ class LogEntry(IntEnum):
 IDENTIFICATION = 0x5A504E54  # "ZPNT"
 LOG_PIECES = 4
 PARAMETER_PIECES = 4
+#: Entries of a table, one for each byte.
+TABLE_ENTRIES = 256
 
 
 def address(region: Region, offset: int) -> int:

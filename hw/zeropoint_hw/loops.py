@@ -4,7 +4,7 @@ Two stages, so that no counter's carry chain ends in an address adder: :class:`L
 :class:`InputAddress` moves the addresses a cycle later.
 """
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -252,8 +252,13 @@ class InputAddress(wiring.Component):
         # lanes after the run's are those of the next row.
         ahead = Signal(x_shape)
         m.d.comb += ahead.eq(i.row_bytes - x)
-        in_run = Signal(self._lanes)
-        m.d.comb += in_run.eq(Cat((x >= -lane) & (ahead > lane) & (left >= lane) for lane in range(self._lanes)))
+        # Each comparison is one of a number's low bits, and says of the others only whether they are all alike.
+        low, in_run = _log2(self._lanes), Signal(self._lanes)
+        far_before, far_from_end, far_from_last = ~x[low:].all(), ahead[low:-1].any(), left[low:].any()
+        for lane in range(self._lanes):
+            begun = ~x[-1] | (~far_before & (x[:low] > self._lanes - 1 - lane))
+            inside = ~ahead[-1] & (far_from_end | (ahead[:low] > lane))
+            m.d.comb += in_run[lane].eq(begun & inside & (far_from_last | (left[:low] >= lane)))
         in_rows = (y >= 0) & (y < i.input_rows)
         in_next_row = (y >= -1) & (y + 1 < i.input_rows) & i.paired_rows
         run = (i.run + 1)[: _log2(self._lanes) + 1]

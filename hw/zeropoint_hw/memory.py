@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -62,10 +62,12 @@ class ActivationMemory(wiring.Component):
         lanes, depth = config.lanes, config.activation_bytes // config.lanes
         bits = lanes.bit_length() - 1
 
-        def row_of(address: Signal, bank: int) -> object:
-            # The byte of this bank among `lanes` consecutive ones lies a row further if the run wraps before it.
-            return address[bits:] + (address[:bits] > bank)
+        def wraps(address: Value, bank: int) -> Value:
+            # The byte of this bank among `lanes` consecutive ones lies a row further if they begin in a later bank.
+            return address[:bits] > bank
 
+        read_row, jumped_row = self.read_address[bits:], Signal(range(depth))
+        m.d.comb += jumped_row.eq(read_row + self.read_jump)
         banks_data = []
         for bank in range(lanes):
             storage = memory.Memory(shape=8, depth=depth, init=[])
@@ -75,8 +77,8 @@ class ActivationMemory(wiring.Component):
             row = Signal(range(depth), name=f"read_row{bank}")
             out = Signal(8, name=f"bank_data{bank}")
             lane = (bank - self.read_address[:bits])[:bits] if bits else Const(0, 1)
-            jump = Mux(lane >= self.read_split, self.read_jump, 0)
-            m.d.sync += [row.eq(row_of(self.read_address, bank) + jump), out.eq(read.data)]
+            first_row = Mux(lane >= self.read_split, jumped_row, read_row)
+            m.d.sync += [row.eq(first_row + wraps(self.read_address, bank)), out.eq(read.data)]
             m.d.comb += [read.addr.eq(row), read.en.eq(1)]
             banks_data.append(out)
 
@@ -88,7 +90,7 @@ class ActivationMemory(wiring.Component):
             write_byte = Signal(8, name=f"write_byte{bank}")
             write_enable = Signal(name=f"write_enable{bank}")
             m.d.sync += [
-                write_row.eq(row_of(self.write_address, bank)),
+                write_row.eq(self.write_address[bits:] + wraps(self.write_address, bank)),
                 write_enable.eq(place < self.write_count),
                 write_byte.eq(
                     self.write_data[place[: (config.requantizers - 1).bit_length()]] if bits else self.write_data[0]

@@ -1,11 +1,16 @@
 """The requantizer: int32 accumulators to activations, in gemmlowp's fixed-point arithmetic."""
 
-from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, ParameterLayout, delay
+from zeropoint_hw.multiplier import Multiplier
+from zeropoint_hw.shift import ShiftedRight
+
+#: Bits of an operand's lower half: what a DSP block's signed multiplier takes without a sign.
+_HALF = 17
 
 
 class RequantizerLane(wiring.Component):
@@ -15,6 +20,15 @@ class RequantizerLane(wiring.Component):
     With ``Round.DOUBLE`` the product is rounded at bit 31 (half up) and again at the right shift (half away from
     zero); with ``Round.SINGLE`` only once, half up, and a left shift must not overflow int32.
     ``zeropoint.numerics.requantize`` defines the bits.
+
+    Neither rounding needs an adder: both together are one floor with a carry into it (docs/numerics.md, "Applying a
+    multiplier"), which follows from the bit below the result and from whether those below that are all 0 or all 1.
+    Of the result, ten bits are kept, and whether it lies beyond them and so beyond any clamp.
+
+    Parameters
+    ----------
+    left_shift
+        Whether ``shift`` may be positive; without it, a positive shift counts as 0.
 
     Members
     -------
@@ -28,9 +42,10 @@ class RequantizerLane(wiring.Component):
         Activation.
     """
 
-    LATENCY = 10
+    LATENCY = 9
 
-    def __init__(self) -> None:
+    def __init__(self, left_shift: bool = True) -> None:
+        self._left_shift = left_shift
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -43,58 +58,58 @@ class RequantizerLane(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         i, parameters = self.instruction, self.parameters
-        single = i.rounding == Round.SINGLE
-        shift = parameters.shift
 
-        # 1: bias. 2: left shift.
-        biased, left, right = Signal(signed(32)), Signal(5), Signal(5)
+        # 1: bias; then the left shift.
+        biased, right = Signal(signed(32)), Signal(5)
+        m.d.sync += biased.eq(self.value + parameters.bias)
+        m.d.sync += right.eq(Mux(parameters.shift < 0, -parameters.shift, 0))
+        x: Value = biased
+        if self._left_shift:
+            left = Signal(5)
+            m.d.sync += left.eq(Mux(parameters.shift > 0, parameters.shift, 0))
+            x = (biased << left)[:32].as_signed()
+        multiplier = delay(m, parameters.multiplier, 1, "multiplier")
+
+        # 2, 3: four products of 17 × 17 bits. 4: the sum of the two in the middle. 5: bits 30 and up of the whole.
+        x_low, x_high = x[:_HALF], x[_HALF:].as_signed()
+        m_low, m_high = multiplier[:_HALF], multiplier[_HALF:]
+        low, high = self._multiply(m, "low", x_low, m_low), self._multiply(m, "high", x_high, m_high)
+        cross, cross_too = self._multiply(m, "cross", x_high, m_low), self._multiply(m, "cross_too", x_low, m_high)
+        middle, outer, product = Signal(signed(33)), Signal(signed(46)), Signal(signed(33))
         m.d.sync += [
-            biased.eq(self.value + parameters.bias),
-            left.eq(Mux(shift > 0, shift, 0)),
-            right.eq(Mux(shift < 0, -shift, 0)),
+            middle.eq(cross + cross_too),
+            outer.eq(Cat(low[_HALF : 2 * _HALF], high[:29])),
+            product.eq((outer + middle)[30 - _HALF :]),
         ]
-        x = Signal(signed(32))
-        m.d.sync += x.eq(biased << left)
-        multiplier = delay(m, parameters.multiplier, 2, "multiplier")
+        right = delay(m, right, 4, "right")
 
-        # 3: four products of at most 17 × 17 bits, which is what a DSP block multiplies. 4: the two in the middle.
-        x_low, x_high = x[:16], x[16:].as_signed()
-        m_low, m_high = multiplier[:16], multiplier[16:]
-        low, cross, cross_too, high = Signal(32), Signal(signed(33)), Signal(signed(33)), Signal(signed(32))
-        m.d.sync += [
-            low.eq(x_low * m_low),
-            cross.eq(x_high * m_low),
-            cross_too.eq(x_low * m_high),
-            high.eq(x_high * m_high),
-        ]
-        middle = Signal(signed(34))
-        m.d.sync += middle.eq(cross + cross_too)
-        low, high = delay(m, low, 1, "low"), delay(m, high, 1, "high")
+        # 6, 7: right shift, except for the product's bit 30, which comes out below the result.
+        sign = product[32]
+        extended = Cat(product, sign.replicate(9))
+        coarse = ShiftedRight(extended).shift(right[4], 16, sign).shift(right[3], 8, sign).registered(m, "coarse")
+        fine_right, sign = delay(m, right[:3], 1, "fine_right"), delay(m, sign, 1, "sign")
+        fine = coarse.shift(fine_right[2], 4, sign).shift(fine_right[1], 2, sign).shift(fine_right[0], 1, sign)
+        fine, sign = fine.registered(m, "fine"), delay(m, sign, 1, "late_sign")
+        whole = delay(m, right == 0, 2, "whole")
 
-        # 5, 6: the 63-bit product plus 2^30, in two halves. A single rounding rounds here only if no shift follows.
-        right = delay(m, right, 3, "right")
-        nudge = ~single | (right == 0)
-        lower, upper = Signal(34), Signal(signed(33))
-        m.d.sync += [lower.eq(low + (middle[:16] << 16) + (nudge << 30)), upper.eq(high + (middle >> 16))]
-        product = Signal(signed(33))
-        m.d.sync += product.eq(Cat(lower[31], upper + lower[32:]))
-        right = delay(m, right, 2, "right_shift")
+        # 8: rounding, and the zero point.
+        twice = (i.rounding == Round.DOUBLE) & ~whole
+        moved = Signal(signed(11))
+        m.d.sync += moved.eq(fine.value[1:].as_signed() + i.output_zero_point + fine.rounds_up(twice, sign))
+        beyond = delay(m, fine.lost | (fine.value[10] != sign), 1, "beyond")
 
-        # 7, 8: right shift.
-        nudged, shifted = Signal(signed(33)), Signal(signed(33))
-        m.d.sync += nudged.eq(rounding_divide_nudge(m, product, right, away=~single))
-        m.d.sync += shifted.eq(nudged >> delay(m, right, 1, "right_last"))
-
-        # 9: zero point. 10: clamp.
-        moved = Signal(signed(32))
-        m.d.sync += moved.eq(shifted + i.output_zero_point)
-        with m.If(moved < i.clamp_low):
-            m.d.sync += self.result.eq(i.clamp_low)
-        with m.Elif(moved > i.clamp_high):
-            m.d.sync += self.result.eq(i.clamp_high)
-        with m.Else():
-            m.d.sync += self.result.eq(moved)
+        # 9: clamp. Adding the zero point next to the ends of int32 wraps around.
+        edge = (product[9:32] == ~product[32].replicate(23)) & (right == 0)
+        wraps = delay(m, edge, 3, "edge") & (moved[10] == (late_sign := delay(m, sign, 1, "last_sign")))
+        below = Mux(beyond, late_sign ^ wraps, moved < i.clamp_low)
+        above = Mux(beyond, ~(late_sign ^ wraps), moved > i.clamp_high)
+        m.d.sync += self.result.eq(Mux(below, i.clamp_low, Mux(above, i.clamp_high, moved)))
         return m
+
+    def _multiply(self, m: Module, name: str, a: Value, b: Value) -> Value:
+        m.submodules[name] = multiplier = Multiplier(_HALF + 1)
+        m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
+        return multiplier.p
 
 
 class Requantizer(wiring.Component):
@@ -121,8 +136,8 @@ class Requantizer(wiring.Component):
     LATENCY = RequantizerLane.LATENCY
     NOTICE = 2
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, left_shift: bool = True) -> None:
+        self._count, self._left_shift = count, left_shift
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -142,7 +157,7 @@ class Requantizer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for index in range(self._count):
-            m.submodules[f"lane{index}"] = lane = RequantizerLane()
+            m.submodules[f"lane{index}"] = lane = RequantizerLane(self._left_shift)
             m.d.comb += [
                 lane.instruction.eq(self.instruction),
                 lane.value.eq(self.values[index]),
@@ -156,14 +171,3 @@ class Requantizer(wiring.Component):
             Cat(self.result_beat, self.result_pools, self.result_level).eq(delay(m, early, self.NOTICE, "late_tag")),
         ]
         return m
-
-
-def rounding_divide_nudge(m: Module, value: Signal, exponent: Signal, away: Signal | int) -> Signal:
-    """Return ``value`` plus what makes an arithmetic right shift by ``exponent`` round to nearest.
-
-    Ties go away from zero where ``away`` is set, else upward. Source: gemmlowp ``RoundingDivideByPOT``; its
-    remainder and threshold amount to half an output step, less one below zero.
-    """
-    half = Signal(unsigned(31), name="half_step")
-    m.d.comb += half.eq((1 << exponent) >> 1)
-    return value + half - ((value < 0) & (exponent != 0) & away)

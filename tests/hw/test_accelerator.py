@@ -273,11 +273,13 @@ def random_instruction(rng, config, end):
         fields |= {"weight_zero_point": 0}
     if pairs:
         fields |= {
-            "add_zero_point": int(rng.integers(-128, 256)),
-            "add_other_zero_point": int(rng.integers(-128, 256)),
-            "add_shift": int(rng.integers(8)),
-            "add_swap": int(rng.integers(2)),
-            "add_multiplier": int(rng.integers(1 << 30, 1 << 31)),
+            "pair_zero_point": int(rng.integers(-128, 256)),
+            "pair_other_zero_point": int(rng.integers(-128, 256)),
+            "pair_negate": int(rng.integers(2)),
+            "pair_other_negate": int(rng.integers(2)),
+            "pair_multiply": (multiply := int(rng.integers(4)) == 0),
+            "pair_shift": 0 if multiply else int(rng.integers(8)),
+            "pair_multiplier": int(rng.integers(1 << 30, 1 << 31)),
             "rounding": Round.DOUBLE,
         }
     return Instruction(**fields)

@@ -76,7 +76,7 @@ class Job:
                 outputs.append(part.max(axis=0))
             elif i.accumulate == Accumulate.PAIR:
                 first, second = part
-                side_by_side = (first & 0x3FF) << 10 | second & 0x3FF
+                side_by_side = (second & 0x3FF) << 10 | first & 0x3FF
                 outputs.append([signed_number(int(pair), self.config.accumulator_width) for pair in side_by_side])
             else:
                 outputs.append(part.sum(axis=0))

@@ -35,7 +35,7 @@ def configurations(draw):
 @given(configurations())
 def test_configurations_are_dictionaries_and_back(config):
     entries = config.to_dict()
-    assert set(map(type, entries.values())) == {int, str}
+    assert set(map(type, entries.values())) == {int, str, bool}
     assert AcceleratorConfig.from_dict(entries) == config
 
 
@@ -158,7 +158,8 @@ def test_is_frozen():
             {"lane": 8},
             ValueError,
             "there is no configuration field 'lane'; there are lanes, columns, requantizers, pe, window_taps, "
-            "accumulator_width, activation_bytes, weight_bytes, parameter_channels, program_words, weight_source",
+            "elementwise, left_shift, tables, accumulator_width, activation_bytes, weight_bytes, parameter_channels, "
+            "program_words, weight_source",
         ),
     ],
 )
@@ -169,8 +170,16 @@ def test_what_cannot_be_built_is_refused(entries, error, message):
 
 
 @pytest.mark.parametrize("value", ["8", 8.0, None, True, np.int64(8)])
-@pytest.mark.parametrize("name", [f.name for f in fields(AcceleratorConfig) if f.name not in ("pe", "weight_source")])
+@pytest.mark.parametrize("name", [f.name for f in fields(AcceleratorConfig) if f.type is int])
 def test_sizes_are_integers(name, value):
     with pytest.raises(TypeError) as raised:
         AcceleratorConfig(**{name: value})
     assert str(raised.value) == f"{name} must be an integer, not {value!r}"
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None])
+@pytest.mark.parametrize("name", [f.name for f in fields(AcceleratorConfig) if f.type is bool])
+def test_features_are_there_or_not(name, value):
+    with pytest.raises(TypeError) as raised:
+        AcceleratorConfig(**{name: value})
+    assert str(raised.value) == f"{name} must be true or false, not {value!r}"

@@ -5,10 +5,10 @@ import pytest
 from support.gateware import instruction_bits, packed, rows_of, unpacked
 
 from zeropoint.numerics import INT32_MAX, INT32_MIN, Rounding, reciprocal_multiplier, requantize, wrap_int32
-from zeropoint_hw import requantizer
 from zeropoint_hw.isa import Instruction, Round
 from zeropoint_hw.layout import Level
 from zeropoint_hw.requantizer import Requantizer
+from zeropoint_hw.shift import ShiftedRight
 from zeropoint_sim.bench import Stalls, collect, drive, run_bench
 
 HALF = 1 << 30
@@ -224,8 +224,8 @@ class TestFaultsAreSeen:
             np.testing.assert_array_equal(got, vectors.expected(Rounding.DOUBLE, OUTPUTS[0]))
 
     def test_ties_rounded_upward(self, monkeypatch):
-        nudge = requantizer.rounding_divide_nudge
-        monkeypatch.setattr(requantizer, "rounding_divide_nudge", lambda *operands, away: nudge(*operands, away=0))
+        rounds_up = ShiftedRight.rounds_up
+        monkeypatch.setattr(ShiftedRight, "rounds_up", lambda self, twice, sign: rounds_up(self, 0, sign))
         with pytest.raises(AssertionError, match="Mismatched elements"):
             check(Rounding.DOUBLE, [(OUTPUTS[0], ties())])
 

@@ -157,7 +157,7 @@ class Network(HandMade):
     places: ClassVar[dict[str, int]] = {"input": 0, "conv": 64, "pool": 192, "other": 256, "sum": 320, "output": 384}
     zeros: ClassVar[dict[str, int]] = {"input": -11, "conv": 5, "other": -3, "sum": 9, "output": -20}
     dense_zero = 101
-    add: ClassVar[dict[str, int]] = {"add_multiplier": 1717986918, "add_shift": 2}
+    add: ClassVar[dict[str, int]] = {"pair_multiplier": 1717986918, "pair_shift": 2}
     sum_parameters = (0, 1518500250, -17)
 
     def tensors(self) -> tuple[Integers, ...]:
@@ -176,9 +176,9 @@ class Network(HandMade):
         padded = np.pad(conv, ((0, 1), (0, 0), (0, 0)), constant_values=-128)
         pool = padded.reshape(3, 2, 2, 2, 6).max(axis=(1, 3))
         halved = pool - zero["conv"] << 19
-        product = (other - zero["other"] << 20) * self.add["add_multiplier"] + (1 << 30) >> 31
-        half_step = 1 << self.add["add_shift"] - 1
-        rest = product + half_step - (product < 0) >> self.add["add_shift"]
+        product = (other - zero["other"] << 20) * self.add["pair_multiplier"] + (1 << 30) >> 31
+        half_step = 1 << self.add["pair_shift"] - 1
+        rest = product + half_step - (product < 0) >> self.add["pair_shift"]
         total = self.scaled(halved + rest, [self.sum_parameters] * 6, zero["sum"])
         dense = (total.ravel() - zero["sum"]) @ (self.dense_weights - self.dense_zero).T
         return self.scaled(dense, self.dense_parameters, zero["output"])
@@ -234,12 +234,11 @@ class Network(HandMade):
             **self.channelwise(36, 2, self.sum_parameters),
             **self.add,
             accumulate=Accumulate.PAIR,
-            add_swap=1,
-            add_zero_point=zero["conv"],
-            add_other_zero_point=zero["other"],
+            pair_zero_point=zero["conv"],
+            pair_other_zero_point=zero["other"],
             taps_y=2,
-            input_base=places["other"],
-            input_tap_step=places["pool"] - places["other"],
+            input_base=places["pool"],
+            input_tap_step=places["other"] - places["pool"],
             row_bytes=36,
             output_base=places["sum"],
             output_zero_point=zero["sum"],

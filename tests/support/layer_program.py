@@ -148,17 +148,19 @@ def execute(
 
 
 def _accumulated(i: Instruction, dots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return what the columns make of an output's dot products, in order; for ADD, what their scalers make of that."""
+    """Return what the columns make of an output's dot products, in order; for a pair, what the scalers make of that."""
     if i.accumulate is Accumulate.MAX:
         return dots.max(axis=0)
     if i.accumulate is Accumulate.ADD:
         return dots.sum(axis=0)
-    first, second = dots
-    half, other = (second, first) if i.add_swap else (first, second)
-    scaled = multiply_by_quantized_multiplier(half - i.add_zero_point << 20, 1 << 30, 0)
-    return scaled + multiply_by_quantized_multiplier(
-        other - i.add_other_zero_point << 20, i.add_multiplier, -i.add_shift
-    )
+    first, other = (dots - np.array([[i.pair_zero_point], [i.pair_other_zero_point]])) * [
+        [-1 if i.pair_negate else 1],
+        [-1 if i.pair_other_negate else 1],
+    ]
+    if i.pair_multiply:
+        return first * other
+    scaled = multiply_by_quantized_multiplier(first << 20, 1 << 30, 0)
+    return scaled + multiply_by_quantized_multiplier(other << 20, i.pair_multiplier, -i.pair_shift)
 
 
 def random_loops(rng: np.random.Generator, lanes: int, address_bits: int = 20) -> dict[str, int]:

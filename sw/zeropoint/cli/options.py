@@ -69,10 +69,14 @@ def config_options(function: Function) -> Function:
     wrapped: Any = command
     # Options are listed in the reverse of the order in which they are added.
     for field in reversed(fields(AcceleratorConfig)):
-        kind = click.Choice([str(kind) for kind in field.type]) if _is_enum(field.type) else int
-        help = f"{texts[field.name]}  [default: {field.default}]"
-        option = click.option(f"--{field.name.replace('_', '-')}", type=kind, help=help)
-        wrapped = option(wrapped)
+        flag, default = f"--{field.name.replace('_', '-')}", field.default
+        kind: Any = int
+        if field.type is bool:
+            flag, kind, default = f"{flag}/--no-{flag[2:]}", None, "yes" if default else "no"
+        elif _is_enum(field.type):
+            kind = click.Choice([str(kind) for kind in field.type])
+        help = f"{texts[field.name]}  [default: {default}]"
+        wrapped = click.option(flag, type=kind, default=None, help=help)(wrapped)
     file = click.option("--config", type=PATH, help="A TOML file of the following options, with _ for -.")
     return cast(Function, file(wrapped))
 

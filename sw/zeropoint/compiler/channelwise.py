@@ -1,4 +1,4 @@
-"""Layers without weights of their own: pooling, MEAN, ADD, changes of scale."""
+"""Layers without weights of their own: pooling, MEAN, ADD, SUB, MUL, changes of scale."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zeropoint.arithmetic import Scaling, add_scaling, clamp_limits, mean_scaling, requantize_scaling
+from zeropoint.arithmetic import Scaling, add_scaling, clamp_limits, mean_scaling, mul_scaling, requantize_scaling
 from zeropoint.compiler.emit import (
     ROUND,
     Emitter,
@@ -16,7 +16,7 @@ from zeropoint.compiler.emit import (
     input_fields,
     output_fields,
 )
-from zeropoint.model import Add, AveragePool2D, MaxPool2D, Mean, QuantizedModel, Requantize
+from zeropoint.model import Add, AveragePool2D, MaxPool2D, Mean, Mul, QuantizedModel, Requantize, Sub
 from zeropoint.numerics import reciprocal_multiplier, wrap_int32
 from zeropoint_hw.config import PEKind
 from zeropoint_hw.isa import Accumulate, Round
@@ -126,27 +126,38 @@ def lower_requantize(
     emitter.emit(**fields)
 
 
-def lower_add(model: QuantizedModel, operator: Add, sources: list[Place], target: Place, emitter: Emitter) -> None:
-    """Emit ADD: a kernel of two rows that lie in two tensors."""
-    scaling = add_scaling(model, operator)
-    first, second = (flat(source) for source in sources)
-    # One of the two input multipliers is one half exactly; the gateware has a multiplier for the other only.
-    swap = (int(scaling.input.multiplier), int(scaling.input.shift)) != (1 << 30, 0)
-    halved, other = (second, first) if swap else (first, second)
-    general = scaling.input if swap else scaling.other
-    fields: dict[str, Any] = input_fields(first)
+def lower_binary(
+    model: QuantizedModel, operator: Add | Sub | Mul, sources: list[Place], target: Place, emitter: Emitter
+) -> None:
+    """Emit ADD, SUB or MUL: a kernel of two rows that lie in two tensors of the output's shape."""
+    operands = [flat(place.reshaped(target.tensor.shape)) for place in sources]
+    fields: dict[str, Any] = {"rounding": ROUND[model.rounding], "accumulate": Accumulate.PAIR}
+    if isinstance(operator, Mul):
+        output = mul_scaling(model, operator)
+        fields |= {"pair_multiply": 1}
+    else:
+        scaling = add_scaling(model, operator)
+        output, own = scaling.output, [scaling.input, scaling.other]
+        # One of the two input multipliers is one half exactly; the gateware has a multiplier for the other only, and
+        # reads that operand last.
+        if (abs(int(own[0].multiplier)), int(own[0].shift)) != (1 << 30, 0):
+            operands.reverse()
+            own.reverse()
+        fields |= {
+            "pair_negate": int(own[0].multiplier < 0),
+            "pair_other_negate": int(own[1].multiplier < 0),
+            "pair_multiplier": abs(int(own[1].multiplier)),
+            "pair_shift": -int(own[1].shift),
+        }
+    first, other = operands
+    fields |= input_fields(first)
     fields |= output_fields(flat(target), clamp_limits(target.tensor, operator.clamp), emitter.config.channels)
     fields |= _channelwise_fields(first, emitter)
-    # The second operand is a second kernel row: another address, the same row number.
-    fields |= {"taps_y": 2, "input_tap_step": second.address - first.address, "y_tap_step": 0}
+    # The other operand is a second kernel row: another address, the same row number.
+    fields |= {"taps_y": 2, "input_tap_step": other.address - first.address, "y_tap_step": 0}
     emitter.emit(
         **fields,
-        accumulate=Accumulate.PAIR,
-        rounding=ROUND[model.rounding],
-        add_swap=int(swap),
-        add_zero_point=halved.tensor.zero_point,
-        add_other_zero_point=other.tensor.zero_point,
-        add_multiplier=int(general.multiplier),
-        add_shift=-int(general.shift),
-        parameter_base=emitter.add_shared_parameters(scaling.output),
+        pair_zero_point=first.tensor.zero_point,
+        pair_other_zero_point=other.tensor.zero_point,
+        parameter_base=emitter.add_shared_parameters(output),
     )

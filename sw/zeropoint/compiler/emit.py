@@ -121,6 +121,11 @@ class Place:
         """Height, width, channels."""
         return map_shape(self.tensor.shape)
 
+    def reshaped(self, shape: Shape) -> "Place":
+        """Return the same bytes, which must be without gaps, as a tensor of another shape."""
+        _, columns, channels = map_shape(shape)
+        return replace(self, tensor=replace(self.tensor, shape=shape), row_pitch=columns * channels)
+
 
 def map_shape(shape: Shape) -> tuple[int, int, int]:
     """Return a tensor's shape as a feature map's: anything but one is one pixel."""

@@ -3,8 +3,8 @@ import pytest
 from support.gateware import instruction_bits
 
 from zeropoint.numerics import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
-from zeropoint_hw.add_scaler import AddScaler
 from zeropoint_hw.isa import Accumulate, Instruction, Round
+from zeropoint_hw.pair_scaler import PairScaler
 from zeropoint_sim.bench import run_bench
 
 LEFT_SHIFT = 20
@@ -12,15 +12,15 @@ HALF = 1 << 30
 
 
 def sums(jobs):
-    """Put jobs, an instruction and pairs of operands each, through an ADD scaler, a pair a cycle."""
-    dut = AddScaler()
+    """Put jobs, an instruction and pairs of operands each, through an pair scaler, a pair a cycle."""
+    dut = PairScaler()
     tables = []
 
     async def bench(ctx):
         for instruction, pairs in jobs:
             ctx.set(dut.instruction.as_value(), instruction_bits(instruction))
             got = []
-            rows = [((first & 0x3FF) << 10 | second & 0x3FF) for first, second in pairs.tolist()]
+            rows = [((second & 0x3FF) << 10 | first & 0x3FF) for first, second in pairs.tolist()]
             for cycle, row in enumerate([*rows, *[0x5A5A5] * dut.LATENCY]):
                 if cycle >= dut.LATENCY:
                     got.append(ctx.get(dut.value))
@@ -32,29 +32,34 @@ def sums(jobs):
     return tables
 
 
-def add_instruction(unsigned, zero_points, multiplier, shift, swap, rounding):
-    """ADD whose operand read first has the larger scale, or the second if ``swap``."""
-    half, other = zero_points if not swap else zero_points[::-1]
+def add_instruction(unsigned, zero_points, multiplier, shift, negate, rounding):
+    """ADD, or SUB where either operand is negated."""
     return Instruction(
         accumulate=Accumulate.PAIR,
         rounding=Round[rounding.name],
         input_unsigned=unsigned,
-        add_zero_point=half,
-        add_other_zero_point=other,
-        add_multiplier=multiplier,
-        add_shift=shift,
-        add_swap=swap,
+        pair_zero_point=zero_points[0],
+        pair_other_zero_point=zero_points[1],
+        pair_multiplier=multiplier,
+        pair_shift=shift,
+        pair_negate=negate[0],
+        pair_other_negate=negate[1],
     )
 
 
-def expected(pairs, zero_points, multiplier, shift, swap, rounding):
+def expected(pairs, zero_points, multiplier, shift, negate, rounding):
     """Return the sums as TensorFlow Lite's reference kernel scales them: each operand by a multiplier and shift."""
     scalings = [(HALF, 0), (multiplier, -shift)]
-    operands = [
-        multiply_by_quantized_multiplier(pairs[:, index] - zero_points[index] << LEFT_SHIFT, *scaling, rounding)
-        for index, scaling in enumerate(scalings[::-1] if swap else scalings)
-    ]
-    return operands[0] + operands[1]
+    first, other = (
+        multiply_by_quantized_multiplier(
+            pairs[:, index] - zero_points[index] << LEFT_SHIFT,
+            -multiplier if negate[index] else multiplier,
+            exponent,
+            rounding,
+        )
+        for index, (multiplier, exponent) in enumerate(scalings)
+    )
+    return first + other
 
 
 def pairs_of(unsigned, rng, count=250):
@@ -71,7 +76,7 @@ def cases():
     """
     rng = np.random.default_rng(0)
     for index, shift in enumerate([*range(32), *[0, 1, 2, 3, 4, 5] * 5]):
-        unsigned, swap = int(rng.integers(2)), shift % 2
+        unsigned, negate = int(rng.integers(2)), [(0, 0), (0, 1), (1, 0)][shift % 3]
         ratio = float(rng.uniform(0.5, 1)) * 2.0**-shift
         multiplier, exponent = quantize_multiplier(ratio)
         assert exponent == -shift
@@ -79,17 +84,17 @@ def cases():
         zero_points = rng.integers(0, 256, 2) - 128 * (not unsigned)
         if shift % 5 == 0:
             zero_points = np.array([0, 255] if unsigned else [-128, 127])
-        yield unsigned, zero_points.tolist(), multiplier, shift, swap, pairs_of(unsigned, rng)
+        yield unsigned, zero_points.tolist(), multiplier, shift, negate, pairs_of(unsigned, rng)
 
 
 def check(rows, fault=lambda **fields: fields, rounding=Rounding.DOUBLE):
     jobs = []
-    for unsigned, zero_points, multiplier, shift, swap, pairs in rows:
-        fields = {"zero_points": zero_points, "multiplier": multiplier, "shift": shift, "swap": swap}
+    for unsigned, zero_points, multiplier, shift, negate, pairs in rows:
+        fields = {"zero_points": zero_points, "multiplier": multiplier, "shift": shift, "negate": negate}
         fields["rounding"] = rounding
         jobs.append((add_instruction(unsigned, **fault(**fields)), pairs))
-    for got, (_, zero_points, multiplier, shift, swap, pairs) in zip(sums(jobs), rows, strict=True):
-        np.testing.assert_array_equal(got, expected(pairs, zero_points, multiplier, shift, swap, rounding))
+    for got, (_, zero_points, multiplier, shift, negate, pairs) in zip(sums(jobs), rows, strict=True):
+        np.testing.assert_array_equal(got, expected(pairs, zero_points, multiplier, shift, negate, rounding))
 
 
 @pytest.mark.parametrize("rounding", list(Rounding))
@@ -99,7 +104,7 @@ def test_sums_are_those_of_the_reference_kernel(rounding):
 
 # All differences from zero points that there are, with a tie of the second rounding in every other one.
 TIES = [
-    (1, [0, zero], HALF, shift, 0, np.array([(0, other) for other in range(256)]))
+    (1, [0, zero], HALF, shift, (0, shift % 2), np.array([(0, other) for other in range(256)]))
     for zero in (0, 255)
     for shift in (0, 1, 19, 20, 21, 25)
 ]
@@ -110,13 +115,30 @@ def test_every_difference_of_one_operand(rounding):
     check(TIES, rounding=rounding)
 
 
+@pytest.mark.parametrize("unsigned", [0, 1])
+def test_products_are_exact(unsigned):
+    jobs, products = [], []
+    rng = np.random.default_rng(unsigned)
+    for zero_points in ([0, 255], [17, 0]) if unsigned else ([-128, 127], [5, -7]):
+        pairs = pairs_of(unsigned, rng)
+        fields = {"pair_zero_point": zero_points[0], "pair_other_zero_point": zero_points[1], "pair_multiplier": HALF}
+        jobs.append((Instruction(accumulate=Accumulate.PAIR, pair_multiply=1, **fields), pairs))
+        products.append((pairs - zero_points).prod(axis=1))
+    for got, product in zip(sums(jobs), products, strict=True):
+        np.testing.assert_array_equal(got, product)
+
+
 class TestFaultsAreSeen:
     """Each of these must be reported by the very checker that passes above."""
 
-    @pytest.mark.parametrize(("name", "bit"), [("multiplier", 12), ("shift", 0), ("swap", 0)])
+    @pytest.mark.parametrize(("name", "bit"), [("multiplier", 12), ("shift", 0)])
     def test_wrong_field(self, name, bit):
         with pytest.raises(AssertionError, match="Mismatched elements"):
             check(list(cases())[4:5], lambda **fields: fields | {name: fields[name] ^ 1 << bit})
+
+    def test_wrong_sign(self):
+        with pytest.raises(AssertionError, match="Mismatched elements"):
+            check(list(cases())[4:5], lambda negate, **fields: fields | {"negate": negate[::-1]})
 
     def test_wrong_zero_point(self):
         with pytest.raises(AssertionError, match="Mismatched elements"):

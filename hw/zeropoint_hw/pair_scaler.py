@@ -1,0 +1,79 @@
+"""ADD, SUB and MUL: two activations to one number, before the requantizer scales that to the output."""
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from zeropoint_hw.array import OPERAND_SUM
+from zeropoint_hw.isa import Round
+from zeropoint_hw.layout import InstructionLayout, delay
+from zeropoint_hw.multiplier import Multiplier
+from zeropoint_hw.shift import ShiftedRight
+
+#: Bits of a multiplier's lower half.
+_HALF = 17
+
+
+class PairScaler(wiring.Component):
+    """Combines both operands of ADD, SUB or MUL, one pair a cycle, ``LATENCY`` cycles later.
+
+    ADD and SUB: of the two input multipliers, the one of the operand with the larger scale is always one half exactly
+    (TensorFlow Lite ``kernels/add.cc``: ``s / (2 · max(s1, s2))``), so that ``(q − Z) << 20`` becomes
+    ``(q − Z) << 19``. That operand is read first. The other is multiplied by ``pair_multiplier`` and shifted right by
+    ``pair_shift``, rounded twice or once as ``rounding`` says. Each may be negated before that.
+
+    MUL: the product of both differences; ``pair_shift`` must be 0.
+
+    Members
+    -------
+    instruction : In(InstructionLayout)
+        Held still.
+    pair : In(20)
+        The operand read first in the lower half, the other in the upper half.
+    value : Out(signed(32))
+        The sum at the common scale, or the product.
+    """
+
+    LATENCY = 7
+
+    def __init__(self) -> None:
+        super().__init__({"instruction": In(InstructionLayout), "pair": In(20), "value": Out(signed(32))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        i = self.instruction
+
+        # 1: differences; of complements, what is negated.
+        first, other = Signal(OPERAND_SUM), Signal(OPERAND_SUM)
+        for index, difference, zero_point, negate in (
+            (0, first, i.pair_zero_point, i.pair_negate),
+            (1, other, i.pair_other_zero_point, i.pair_other_negate),
+        ):
+            flips = negate.replicate(OPERAND_SUM.width)
+            operand = self.pair.word_select(index, OPERAND_SUM.width) ^ flips
+            zero = (zero_point.as_unsigned() ^ flips[: len(zero_point)]).as_signed()
+            m.d.sync += difference.eq(operand.as_signed() - zero)
+
+        # 2, 3: products of 17 bits. MUL has the first operand where the multiplier of ADD stands, so far up that
+        # nothing is left to round. 4: bits 10 and up of their sum.
+        factor = Signal(signed(32))
+        m.d.comb += factor.eq(Mux(i.pair_multiply, first << 11, i.pair_multiplier))
+        products = []
+        for name, part in (("low", factor[:_HALF]), ("high", factor[_HALF:].as_signed())):
+            m.submodules[name] = multiplier = Multiplier(_HALF + 1)
+            m.d.comb += [multiplier.a.eq(other), multiplier.b.eq(part)]
+            products.append(multiplier.p)
+        product = Signal(signed(31))
+        m.d.sync += product.eq(((products[1] << _HALF) + products[0])[10:])
+
+        # 5, 6: right shift. 7: rounding, and the sum.
+        sign, shift = product[-1], i.pair_shift
+        shifted = ShiftedRight(Cat(product, sign.replicate(32)))
+        shifted = shifted.shift(shift[4], 16, sign).shift(shift[3], 8, sign).registered(m, "coarse")
+        sign = delay(m, sign, 1, "sign")
+        shifted = shifted.shift(shift[2], 4, sign).shift(shift[1], 2, sign).shift(shift[0], 1, sign)
+        shifted, sign = shifted.registered(m, "fine"), delay(m, sign, 1, "late_sign")
+        up = shifted.rounds_up((i.rounding == Round.DOUBLE) & (shift != 0), sign)
+        half = delay(m, Mux(i.pair_multiply, 0, first), 5, "first").as_signed()
+        m.d.sync += self.value.eq((half << 19) + shifted.value[1:].as_signed() + up)
+        return m

@@ -1,0 +1,85 @@
+"""The tables: any function of a byte, looked up in what the requantizers give."""
+
+from collections.abc import Sequence
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.isa import TABLE_ENTRIES
+from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, delay
+
+
+class Tables(wiring.Component):
+    """Replaces each result by the entry of the instruction's table that it numbers, ``LATENCY`` cycles later.
+
+    Results of instructions without a table pass as they are. Every requantizer has a memory of its own.
+
+    Parameters
+    ----------
+    config
+        Gives the tables, of which there must be any, and the requantizers.
+    rom
+        The tables' entries one after the other where the memory is not writable, else None.
+
+    Members
+    -------
+    instruction : In(InstructionLayout)
+        Says which table; held still.
+    beat, beat_level, beat_pools, results : In
+        A beat of results.
+    result_beat, result_level, result_pools, looked_up : Out
+        The same, looked up.
+    write_address : In
+        Entry to write; absent, like the others, where ``rom`` is given.
+    write_data : In(8)
+        What it becomes.
+    write_enable : In(1)
+        Writes it.
+    """
+
+    LATENCY = 2
+
+    def __init__(self, config: AcceleratorConfig, rom: Sequence[int] | None = None) -> None:
+        self._config, self._rom = config, rom
+        self._entries = config.tables * TABLE_ENTRIES
+        results = data.ArrayLayout(8, config.requantizers)
+        members = {
+            "instruction": In(InstructionLayout),
+            "beat": In(1),
+            "beat_level": In(LEVEL_WIDTH),
+            "beat_pools": In(1),
+            "results": In(results),
+            "result_beat": Out(1),
+            "result_level": Out(LEVEL_WIDTH),
+            "result_pools": Out(1),
+            "looked_up": Out(results),
+        }
+        if rom is None:
+            members |= {"write_address": In(range(self._entries)), "write_data": In(8), "write_enable": In(1)}
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        number = self.instruction.table
+        image = [] if self._rom is None else [int(entry) for entry in self._rom]
+        first = Signal(range(self._entries))
+        m.d.comb += first.eq((number - 1) * TABLE_ENTRIES)
+        for index, result in enumerate(self.results):
+            storage = memory.Memory(shape=8, depth=self._entries, init=image)
+            m.submodules[f"table{index}"] = storage
+            read = storage.read_port()
+            m.d.comb += [read.addr.eq(first | result), read.en.eq(1)]
+            if self._rom is None:
+                write = storage.write_port()
+                m.d.comb += [
+                    write.addr.eq(self.write_address),
+                    write.data.eq(self.write_data),
+                    write.en.eq(self.write_enable),
+                ]
+            plain = delay(m, result, 1, f"plain{index}")
+            m.d.sync += self.looked_up[index].eq(Mux(number == 0, plain, read.data))
+        tag = Cat(self.beat, self.beat_level, self.beat_pools)
+        m.d.comb += Cat(self.result_beat, self.result_level, self.result_pools).eq(delay(m, tag, self.LATENCY, "tag"))
+        return m
