@@ -156,7 +156,8 @@ def build(
     trace
         Whether it can record waveforms, which takes longer to compile and to run.
     announce
-        Called before something is built, which takes from seconds to a minute.
+        Called before something is built, which takes from seconds to minutes: g++ 12 takes four minutes of one core and
+        2 GB of memory for 32 × 32.
 
     Raises
     ------
