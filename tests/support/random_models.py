@@ -113,14 +113,30 @@ class ModelBuilder:
             del self.tensors[f"bias_{index}"]
         return names, target
 
-    def conv(self, source: str, channels: int, kernel: tuple[int, int], groups: int = 1, **fields: Any) -> str:
+    def conv(
+        self,
+        source: str,
+        channels: int,
+        kernel: tuple[int, int],
+        groups: int = 1,
+        like: str | None = None,
+        **fields: Any,
+    ) -> str:
+        """Append a convolution, whose output has the quantization of the tensor ``like`` if one is given."""
         depth = self.tensors[source].shape[2] // groups
         names, target = self._weights(source, (channels, *kernel, depth), 0, depth * kernel[0] * kernel[1])
+        if like is not None:
+            target = self.tensors[like].quantization or target
         return self._add(Conv2D, source, target, groups=groups, clamp=self._clamp(), **names, **fields)
 
-    def depthwise(self, source: str, kernel: tuple[int, int], multiplier: int = 1, **fields: Any) -> str:
+    def depthwise(
+        self, source: str, kernel: tuple[int, int], multiplier: int = 1, like: str | None = None, **fields: Any
+    ) -> str:
+        """Append a depthwise convolution, whose output has the quantization of the tensor ``like`` if one is given."""
         channels = self.tensors[source].shape[2] * multiplier
         names, target = self._weights(source, (*kernel, channels), 2, kernel[0] * kernel[1])
+        if like is not None:
+            target = self.tensors[like].quantization or target
         return self._add(DepthwiseConv2D, source, target, clamp=self._clamp(), **names, **fields)
 
     def fully_connected(self, source: str, channels: int) -> str:
@@ -270,8 +286,14 @@ def _random_slice(rng: np.random.Generator, builder: ModelBuilder, source: str, 
 
 
 def _random_concatenation(rng: np.random.Generator, builder: ModelBuilder, source: str) -> str:
-    """Put a tensor and others made of it beside each other, in any order."""
+    """Put a tensor and others made of it, or layers that read it, beside each other, in any order."""
     axis = int(rng.integers(3))
+    if rng.random() < 0.4:
+        same = Padding(1, 1, 1, 1)
+        channels = builder.tensors[source].shape[2]
+        parts = [builder.conv(source, int(rng.integers(1, 10)) if axis == 2 else channels, (1, 1))]
+        parts.append(builder.depthwise(source, (3, 3), like=parts[0], padding=same))
+        return builder.concatenation(axis, *(parts[index] for index in rng.permutation(2)))
     parts = [source]
     for _ in range(int(rng.integers(1, 3))):
         if rng.random() < 0.7 or builder.tensors[source].shape[axis] > 12:

@@ -57,7 +57,10 @@ def test_every_movement(config, dtype, channels):
     result = simulated(model, random_input(model, 2, 0), config)
     assert_exact(result)
     compared = {layer.output for layer in result.program.layers}
-    assert compared == {operator.output for operator in model.operators if operator.kind != "Reshape"}
+    # Of these concatenations, all parts have been written where they belong.
+    nothing_to_do = {"concatenation_4_out"}
+    assert compared | nothing_to_do == {each.output for each in model.operators if each.kind != "Reshape"}
+    assert not compared & nothing_to_do
 
 
 @everywhere

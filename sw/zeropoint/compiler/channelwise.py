@@ -86,7 +86,7 @@ def lower_average_pool(
             fields["y_first"] += y * stride_y
             fields["input_base"] += y * stride_y * sources[0].row_pitch
             fields["x_first"] += x * stride_x * channels
-            fields["output_base"] += y * target.row_pitch + x * channels
+            fields["output_base"] += y * target.row_pitch + x * target.column_pitch
             scaling = Scaling(np.asarray(multiplier), np.asarray(shift))
             emitter.emit(**fields, parameter_base=emitter.add_shared_parameters(scaling))
 

@@ -1,5 +1,6 @@
 """The compiler: a quantized model and a configuration to a program."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -9,8 +10,9 @@ from zeropoint.compiler.allocate import DoesNotFit, Request, allocate
 from zeropoint.compiler.capacity import check_fits, shortage
 from zeropoint.compiler.emit import Emitter, Place, map_shape
 from zeropoint.compiler.lower import LOWERINGS, lower, runs_on_hardware
+from zeropoint.compiler.movement import byte_steps
 from zeropoint.compiler.normalize import normalize
-from zeropoint.compiler.plan import Step, plan, row_pitches
+from zeropoint.compiler.plan import Part, Step, plan, row_pitches, written_in_place
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import Concatenation, Operator, QuantizedModel, Reshape, Softmax, zp_file
@@ -97,6 +99,8 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
         first = len(emitter.instructions)
         lower(model, step, places, emitter)
         count = len(emitter.instructions) - first
+        if count == 0:  # a concatenation whose parts have been written where they belong
+            continue
         layers.append(Layer(step.operator.name, step.label, step.output, first, count, model.macs(step.operator)))
     emitter.instructions[-1] = replace(emitter.instructions[-1], end=1)
     # Before the instructions are encoded, whose addresses may be too wide.
@@ -131,12 +135,35 @@ def _places(model: QuantizedModel, steps: tuple[Step, ...], output: str, config:
 
     A reshaped tensor shares the bytes of what it was; a scratch tensor is there for its step alone.
     """
-    roots = {model.input: model.input}
+    within = written_in_place(model, steps, output)
+    try:
+        return _placed(model, steps, output, config, within)
+    except ZeropointError:
+        # A concatenated tensor is there from its first part on: copying what is written late may take less.
+        if not within:
+            raise
+        return _placed(model, steps, output, config, {})
+
+
+def _placed(
+    model: QuantizedModel,
+    steps: tuple[Step, ...],
+    output: str,
+    config: AcceleratorConfig,
+    within: Mapping[str, Part],
+) -> dict[str, Place]:
+    """Return the places if tensors that are ``within`` another one are written there."""
+    shares = {step.output: step.operator.input for step in steps if isinstance(step.operator, Reshape)}
+    shares |= {name: part.whole for name, part in within.items()}
+    roots = {}
+    for name in (model.input, *(step.output for step in steps)):
+        root = name
+        while root in shares:
+            root = shares[root]
+        roots[name] = root
     first_use = {model.input: 0}
     last_use = {model.input: 0}
     for index, step in enumerate(steps):
-        reshapes = isinstance(step.operator, Reshape)
-        roots[step.output] = roots[step.operator.input] if reshapes else step.output
         for name in (*step.operator.inputs, step.output):
             first_use.setdefault(roots[name], index)
             last_use[roots[name]] = index
@@ -158,18 +185,26 @@ def _places(model: QuantizedModel, steps: tuple[Step, ...], output: str, config:
     except DoesNotFit as error:
         reason = f"where {quoted_list(error.buffers)} are in use at once"
         raise shortage(model.name, config, "activation_bytes", error.needed, reason) from None
-    places = {}
+    places: dict[str, Place] = {}
     tensors = {name: model.tensor(name) for name in roots} | scratch
-    for name, tensor in tensors.items():
-        _, columns, channels = map_shape(tensor.shape)
-        places[name] = Place(tensor, addresses[roots.get(name, name)], pitches.get(name, columns * channels))
-    return places
+    # From the end: what a tensor lies within is made later.
+    for name, tensor in reversed(tensors.items()):
+        rows, columns, channels = map_shape(tensor.shape)
+        pitch = pitches.get(name, columns * channels)
+        if name in within:
+            whole, part = places[within[name].whole], within[name]
+            address = whole.address + part.first * byte_steps(whole)[part.axis]
+            gap = whole.column_pitch - channels if columns > 1 else 0
+            places[name] = Place(tensor, address, whole.row_pitch if rows > 1 else pitch, gap)
+        else:
+            places[name] = Place(tensor, addresses[roots.get(name, name)], pitch)
+    return {name: places[name] for name in tensors}
 
 
 def _buffer(place: Place) -> Buffer:
     tensor = place.tensor
-    pitch = place.row_pitch if place.map_shape[0] > 1 else 0
-    return Buffer(tensor.name, place.address, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point, pitch)
+    pitches = place.row_pitch if place.map_shape[0] > 1 else 0, place.column_pitch if place.column_gap else 0
+    return Buffer(tensor.name, place.address, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point, *pitches)
 
 
 def _host_step(model: QuantizedModel, operator: Operator) -> HostStep:

@@ -110,16 +110,24 @@ class Place:
         Of its first byte.
     row_pitch
         Bytes from one row to the next.
+    column_gap
+        Bytes from a pixel's end to the next one in the row: other tensors' channels, where they lie in one.
     """
 
     tensor: Tensor
     address: int
     row_pitch: int
+    column_gap: int = 0
 
     @property
     def map_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
         return map_shape(self.tensor.shape)
+
+    @property
+    def column_pitch(self) -> int:
+        """Bytes from one pixel of a row to the next."""
+        return self.map_shape[2] + self.column_gap
 
     def reshaped(self, shape: Shape) -> "Place":
         """Return the same bytes, which must be without gaps, as a tensor of another shape."""
@@ -133,7 +141,7 @@ def map_shape(shape: Shape) -> tuple[int, int, int]:
 
 
 def flat(place: Place) -> Place:
-    """Return a tensor as rows of single pixels, for layers that treat all values alike."""
+    """Return a tensor without gaps between pixels as rows of single ones, for layers that treat all values alike."""
     rows, columns, channels = place.map_shape
     return replace(place, tensor=replace(place.tensor, shape=(rows, 1, columns * channels)))
 
@@ -151,7 +159,7 @@ def output_fields(target: Place, clamp: tuple[int, int], channels_at_once: int) 
         "output_channels": channels,
         "output_base": target.address,
         "output_group_step": channels_at_once,
-        "output_column_step": channels,
+        "output_column_step": target.column_pitch,
         "output_row_step": target.row_pitch,
     }
 

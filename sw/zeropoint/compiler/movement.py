@@ -57,7 +57,7 @@ def byte_steps(place: Place) -> Shape:
     """Return the bytes from one element to the next along each dimension of a tensor."""
     shape = place.tensor.shape
     if len(shape) == 3:
-        return place.row_pitch, shape[2], 1
+        return place.row_pitch, place.column_pitch, 1
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
@@ -330,11 +330,12 @@ def keeps_quantization(model: QuantizedModel, operator: Concatenation) -> bool:
 def lower_concatenation(
     model: QuantizedModel, operator: Concatenation, sources: list[Place], target: Place, emitter: Emitter
 ) -> None:
-    """Emit a copy of each input."""
+    """Emit a copy of each input, but for those that were written where they belong."""
     address, steps = target.address, byte_steps(target)
     for source in sources:
-        loops = map(Loop, source.tensor.shape, byte_steps(source), steps)
-        copy(emitter, source.address, address, list(loops), source.tensor)
+        if source.address != address:
+            loops = map(Loop, source.tensor.shape, byte_steps(source), steps)
+            copy(emitter, source.address, address, list(loops), source.tensor)
         address += source.tensor.shape[operator.axis] * steps[operator.axis]
 
 

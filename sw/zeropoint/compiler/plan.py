@@ -9,6 +9,8 @@ from zeropoint.model import (
     Concatenation,
     Conv2D,
     DepthwiseConv2D,
+    LeakyRelu,
+    Logistic,
     MaxPool2D,
     Mean,
     Mul,
@@ -29,6 +31,21 @@ from zeropoint_hw.config import AcceleratorConfig
 #: The widest pooling window that an instruction holds.
 _POOL_LIMIT = 16
 
+#: Layers that write pixels by a step, so that there may be gaps between them.
+_WRITE_ANY_PITCH = (
+    Conv2D,
+    DepthwiseConv2D,
+    MaxPool2D,
+    AveragePool2D,
+    Pad,
+    Concatenation,
+    StridedSlice,
+    Transpose,
+    ResizeNearestNeighbor,
+    LeakyRelu,
+    Logistic,
+)
+
 #: Layers that find rows by a step, so that rows need not follow each other without gaps.
 _TAKE_ANY_PITCH = (
     Conv2D,
@@ -42,6 +59,8 @@ _TAKE_ANY_PITCH = (
     StridedSlice,
     Transpose,
     ResizeNearestNeighbor,
+    LeakyRelu,
+    Logistic,
 )
 
 
@@ -139,6 +158,54 @@ def _scratch(model: QuantizedModel, operator: Operator) -> tuple[Scratch, ...]:
                 own += "'"
             found.append(Scratch(Tensor(own, shape, source.dtype, source.quantization), name))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where in a concatenated tensor another one lies.
+
+    Attributes
+    ----------
+    whole
+        The concatenated tensor.
+    axis, first
+        The dimension along which they are concatenated, and the place along it of the part's first element.
+    """
+
+    whole: str
+    axis: int
+    first: int
+
+
+def written_in_place(model: QuantizedModel, steps: tuple[Step, ...], output: str) -> dict[str, Part]:
+    """Return the tensors that can be written into a concatenated one from the start, so that nobody has to copy them.
+
+    Only a concatenation may read them, once, and what writes them must leave the gaps that the others' channels fill.
+    """
+    writers = {step.output: step.operator for step in steps if not isinstance(step.operator, Reshape)}
+    found: dict[str, Part] = {}
+    gaps: set[str] = set()
+    # From the end, since a concatenated tensor may itself lie in another one, and have gaps.
+    for operator in (step.operator for step in reversed(steps)):
+        if not isinstance(operator, Concatenation):
+            continue
+        whole, first = model.tensor(operator.output), 0
+        for name in operator.inputs:
+            shape = model.tensor(name).shape
+            gapped = len(shape) == 3 and shape[1] > 1 and (operator.axis == 2 or whole.name in gaps)
+            if (
+                name in writers
+                and name != output
+                and model.consumers(name) == (operator,)
+                and operator.inputs.count(name) == 1
+                and model.tensor(name).quantization == whole.quantization
+                and (len(shape) == 3 or prod(shape[: operator.axis]) == 1)
+                and (not gapped or isinstance(writers[name], _WRITE_ANY_PITCH))
+            ):
+                found[name] = Part(whole.name, operator.axis, first)
+                gaps |= {name} if gapped else set()
+            first += shape[operator.axis]
+    return found
 
 
 def pairs_rows(operator: Operator, run: int, config: AcceleratorConfig) -> bool:

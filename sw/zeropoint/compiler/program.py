@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
 from zeropoint.compiler.capacity import check_fits
 from zeropoint.compiler.images import Image
@@ -60,6 +61,8 @@ class Buffer:
     row_pitch
         Bytes from one row of a feature map to the next. 0, the default, stands for rows without gaps, and becomes what
         that is; a tensor that is no feature map has one row.
+    column_pitch
+        Bytes from one pixel of a row to the next; 0, the default, stands for pixels without gaps.
     """
 
     tensor: str
@@ -69,11 +72,19 @@ class Buffer:
     scale: float
     zero_point: int
     row_pitch: int = 0
+    column_pitch: int = 0
 
     def __post_init__(self) -> None:
         _check_tensor(self)
         if self.address < 0:
             raise ValueError(f"tensor '{self.tensor}' must have an address of at least 0, not {self.address}")
+        if self.column_pitch == 0:
+            object.__setattr__(self, "column_pitch", self._pixel_bytes)
+        if self.column_pitch < self._pixel_bytes or (self._columns == 1 and self.column_pitch != self._pixel_bytes):
+            raise ValueError(
+                f"tensor '{self.tensor}' has pixels of {self._pixel_bytes} bytes, "
+                f"which column_pitch = {self.column_pitch} contradicts"
+            )
         if self.row_pitch == 0:
             object.__setattr__(self, "row_pitch", self.row_bytes)
         if self.row_pitch < self.row_bytes or (self.rows == 1 and self.row_pitch != self.row_bytes):
@@ -90,7 +101,15 @@ class Buffer:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row, without the gap after it."""
-        return prod(self.shape) // self.rows
+        return (self._columns - 1) * self.column_pitch + self._pixel_bytes
+
+    @property
+    def _columns(self) -> int:
+        return self.shape[1] if len(self.shape) == 3 else 1
+
+    @property
+    def _pixel_bytes(self) -> int:
+        return prod(self.shape) // self.rows // self._columns
 
     @property
     def size(self) -> int:
@@ -99,16 +118,20 @@ class Buffer:
 
     def to_memory(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Return the ``size`` bytes that hold ``values``, of the buffer's shape and dtype; gaps are 0."""
-        rows = np.zeros((self.rows, self.row_pitch), np.uint8)
-        rows[:, : self.row_bytes] = np.ascontiguousarray(values).reshape(self.rows, -1).view(np.uint8)
-        return rows.reshape(-1)[: self.size]
+        memory = np.zeros(self.size, np.uint8)
+        pixels = self._pixels(memory)
+        pixels[...] = np.ascontiguousarray(values).view(np.uint8).reshape(pixels.shape)
+        return memory
 
     def from_memory(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """Return the values that ``size`` bytes hold, in the buffer's shape and dtype."""
-        rows = np.zeros(self.rows * self.row_pitch, np.uint8)
-        rows[: self.size] = memory
-        values = rows.reshape(self.rows, self.row_pitch)[:, : self.row_bytes]
-        return np.ascontiguousarray(values).view(self.dtype).reshape(self.shape)
+        pixels = self._pixels(np.array(memory, np.uint8).reshape(self.size))
+        return np.ascontiguousarray(pixels).view(self.dtype).reshape(self.shape)
+
+    def _pixels(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return a view of the ``size`` bytes, of which none lies outside, as rows of pixels of bytes."""
+        shape = self.rows, self._columns, self._pixel_bytes
+        return as_strided(memory, shape, (self.row_pitch, self.column_pitch, 1))
 
 
 def _check_tensor(tensor: HostTensor | Buffer) -> None:

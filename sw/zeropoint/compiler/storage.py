@@ -8,8 +8,8 @@
      "images": {"program": {"width", "depth", "files": {"mem": {"file", "sha256"}, …}}, "weights": …, "parameters": …},
      "documents": {"program.h": "sha256", "program.lst": "sha256"}, "metadata": {text: text}, "sha256": "…"}
 
-A buffer is ``{"tensor", "address", "shape", "dtype", "scale", "zero_point", "row_pitch"}``; layers and host steps have
-the fields of their classes in ``zeropoint.compiler.program``; ``input`` and ``output`` name tensors.
+A buffer is ``{"tensor", "address", "shape", "dtype", "scale", "zero_point", "row_pitch", "column_pitch"}``; layers and
+host steps have the fields of their classes in ``zeropoint.compiler.program``; ``input`` and ``output`` name tensors.
 ``instruction_format`` is a digest of where the instruction's fields lie. The manifest's own ``sha256`` covers all its
 other entries, as JSON with sorted keys and no spaces; ``model_sha256`` is the digest of the quantized model.
 
@@ -260,6 +260,7 @@ def _buffer(entry: Record) -> Buffer:
         entry.number("scale"),
         entry.integer("zero_point", -128, 255),
         entry.integer("row_pitch", 1, 1 << 20),
+        entry.integer("column_pitch", 1, 1 << 20),
     )
     entry.end()
     return buffer

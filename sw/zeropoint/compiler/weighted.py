@@ -281,7 +281,7 @@ class _Sweep:
             "y_tap_step": self.lanes,
             "input_tap_step": self.lanes * source.row_pitch,
             "output_column_step": target.row_pitch,
-            "output_row_step": channels,
+            "output_row_step": target.column_pitch,
         }
 
 

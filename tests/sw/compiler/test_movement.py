@@ -427,3 +427,140 @@ def test_a_scratch_tensor_takes_no_name_that_there_is() -> None:
     (step,) = plan(model, model.operators, model.output)
     assert step.scratch[0].tensor.name == f"{taken.name}'"
     compile_model(model, CONFIG)
+
+
+# Concatenated tensors whose parts are written where they belong
+
+
+def two(axis: int, again: bool = False) -> Any:
+    """Return what builds two layers and a concatenation of them, the first of which may be read again."""
+
+    def build(builder: ModelBuilder, source: str) -> str:
+        first = builder.conv(source, 3, (3, 3), padding=AROUND)
+        other = builder.conv(source, 3 if axis < 2 else 5, (1, 1), like=first)
+        if again:
+            builder.mean(first)
+        return builder.concatenation(axis, first, other)
+
+    return build
+
+
+def layers_of(build: Any, *shape: int, config: AcceleratorConfig = CONFIG) -> list[str]:
+    """Return the layers that instructions compute, having checked what they compute."""
+    model = model_of(build, *shape)
+    program = compile_model(model, config)
+    verify(program)
+    x = np.random.default_rng(1).integers(-128, 128, (1, *shape)).astype(np.int8)
+    np.testing.assert_array_equal(outputs(program, x[0]), run(model, x)[0])
+    return [layer.op for layer in program.layers]
+
+
+AROUND = Padding(1, 1, 1, 1)
+
+
+def nested(builder: ModelBuilder, source: str) -> str:
+    first = builder.conv(source, 3, (1, 1))
+    inner = builder.concatenation(0, first, builder.max_pool(builder.conv(source, 3, (1, 1), like=first), (2, 1)))
+    outer = builder.concatenation(1, builder.conv(source, 3, (2, 2), like=first, padding=Padding(5, 0, 1, 0)), inner)
+    return builder.concatenation(2, outer, builder.strided_slice(outer, (0, 0, 2), (1, 1, -1), (9, 12, 3)))
+
+
+def deep(builder: ModelBuilder, source: str) -> str:
+    """A part of a part of a tensor with gaps must leave them, too."""
+    first = builder.conv(source, 3, (1, 1))
+    total = builder.add(first, source)
+    # Sums have the quantization of a layer that is moved, so that they can be concatenated.
+    turned = builder.transpose(total, 1, 0, 2)
+    inner = builder.concatenation(0, turned, builder.strided_slice(total, (0, 0, 0), (1, 1, 1), (5, 5, 3)))
+    return builder.concatenation(2, inner, builder.resize(total, (11, 5)))
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "layers"),
+    [
+        (two(0), (5, 6, 4), ["Conv2D"] * 2),
+        (two(1), (5, 6, 4), ["Conv2D"] * 2),
+        (two(2), (5, 6, 4), ["Conv2D"] * 2),
+        (two(2), (5, 1, 4), ["Conv2D"] * 2),
+        (two(2), (1, 6, 4), ["Conv2D"] * 2),
+        # What a concatenation alone reads is written there; the input, and what others read too, is copied.
+        (two(2, again=True), (5, 6, 4), ["Conv2D", "Conv2D", "Mean", "Concatenation"]),
+        (
+            lambda b, x: b.concatenation(2, *(b.max_pool(x, (2, 2), stride=s, padding=p) for s, p in POOLS)),
+            (4, 6, 4),
+            ["MaxPool2D", "MaxPool2D"],
+        ),
+        (
+            lambda b, x: b.concatenation(
+                2,
+                b.average_pool(x, (3, 2), padding=Padding(1, 1, 1, 0)),
+                b.pad(b.resize(x, (2, 5)), Padding(1, 1, 1, 0)),
+            ),
+            (4, 6, 4),
+            ["AveragePool2D", "ResizeNearestNeighbor", "Pad"],
+        ),
+        (lambda b, x: b.concatenation(2, x, x), (4, 6, 4), ["Concatenation"]),
+        (lambda b, x: b.concatenation(2, y := b.conv(x, 3, (1, 1)), y), (4, 6, 4), ["Conv2D", "Concatenation"]),
+        # Layers that treat all values alike leave no gaps between pixels, but between rows.
+        (lambda b, x: b.concatenation(2, y := b.add(x, x), b.max_pool(y, (1, 1))), (4, 6, 4), None),
+        (
+            lambda b, x: b.concatenation(1, b.transpose(y := b.requantize(x), 1, 0, 2), b.resize(y, (6, 6))),
+            (4, 6, 4),
+            None,
+        ),
+        (nested, (5, 6, 4), None),
+        (deep, (5, 6, 3), None),
+        # Vectors lie one after the other.
+        (
+            lambda b, x: b.concatenation(0, b.transpose(v := b.mean(x), 0), b.strided_slice(v, (3,), (-1,), (4,))),
+            (4, 6, 4),
+            ["Mean", "Transpose", "StridedSlice"],
+        ),
+        # Convolutions that read the whole want gaps between its rows.
+        (lambda b, x: b.conv(two(1)(b, x), 2, (2, 1)), (5, 6, 2), ["Conv2D"] * 3),
+    ],
+)
+def test_what_only_a_concatenation_reads_is_written_there(build: Any, shape: Shape, layers: list[str] | None) -> None:
+    for config in CONFIGS.values():
+        found = layers_of(build, *shape, config=config)
+        assert layers is None or found == layers
+
+
+POOLS = [((1, 1), Padding(0, 1, 0, 1)), ((1, 1), Padding(1, 0, 1, 0))]
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 3), (3, 1), (5, 5)])
+@pytest.mark.parametrize("stride", [(1, 1), (1, 2), (2, 1)])
+@pytest.mark.parametrize("multiplier", [1, 2, 3])
+def test_a_depthwise_convolution_writes_its_part(
+    kernel: tuple[int, int], stride: tuple[int, int], multiplier: int
+) -> None:
+    def build(builder: ModelBuilder, source: str) -> str:
+        first = builder.depthwise(source, kernel, multiplier, stride=stride)
+        pair = [first, builder.depthwise(source, kernel, like=first, stride=stride)]
+        return builder.concatenation(2, *pair, builder.conv(source, 6, kernel, 3, like=first, stride=stride))
+
+    assert layers_of(build, 7, 6, 3) == ["DepthwiseConv2D", "DepthwiseConv2D", "Conv2D"]
+
+
+def test_pooling_on_the_way_out_writes_its_part() -> None:
+    def build(builder: ModelBuilder, source: str) -> str:
+        conv = builder.conv(source, 5, (1, 1))
+        pooled = builder.max_pool(conv, (2, 2), stride=(2, 2))
+        return builder.concatenation(2, pooled, builder.conv(source, 2, (2, 2), like=pooled, stride=(2, 2)))
+
+    assert layers_of(build, 6, 8, 3) == ["Conv2D+MaxPool2D", "Conv2D"]
+
+
+def test_parts_are_copied_where_that_takes_less_memory() -> None:
+    """The whole, of 220 bytes, need not be there yet while a tensor of 600 is."""
+
+    def build(builder: ModelBuilder, source: str) -> str:
+        first = builder.conv(source, 1, (1, 1))
+        wide = builder.conv(source, 30, (1, 1))
+        narrow = builder.conv(wide, 5, (1, 1))
+        return builder.concatenation(2, first, builder.conv(narrow, 10, (1, 1), like=first))
+
+    large = layers_of(build, 5, 4, 1)
+    small = layers_of(build, 5, 4, 1, config=replace(CONFIG, activation_bytes=744))
+    assert (large, small) == (["Conv2D"] * 4, ["Conv2D"] * 4 + ["Concatenation"])

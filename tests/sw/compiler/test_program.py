@@ -231,6 +231,28 @@ def test_a_row_pitch_that_is_left_out_is_the_length_of_a_row(shape: tuple[int, .
     assert buffer(shape) == buffer(shape, row_pitch=pitch)
 
 
+def test_pixels_may_have_gaps_between_them_too() -> None:
+    gapped = Buffer("t", 0, (2, 3, 2), "int8", 1.0, 0, row_pitch=17, column_pitch=5)
+    assert (gapped.row_bytes, gapped.size) == (2 * 5 + 2, 17 + 12)
+    values = np.arange(12, dtype=np.int8).reshape(2, 3, 2) - 6
+    memory = gapped.to_memory(values)
+    places = [17 * row + 5 * column + channel for row in range(2) for column in range(3) for channel in range(2)]
+    np.testing.assert_array_equal(memory[places].view(np.int8), values.reshape(-1))
+    assert memory.shape == (29,)
+    assert not np.delete(memory, places).any()
+    filled = np.full(29, 99, np.uint8)
+    filled[places] = memory[places]
+    np.testing.assert_array_equal(gapped.from_memory(filled), values)
+
+
+def test_a_column_pitch_shorter_than_a_pixel_or_without_columns_is_refused() -> None:
+    Buffer("t", 0, (4, 3, 2), "int8", 1.0, 0, column_pitch=9)
+    for shape, pitch, pixel in (((4, 3, 2), 1, 2), ((4, 3, 2), -2, 2), ((4, 1, 2), 3, 2), ((5,), 8, 5)):
+        message = f"tensor 't' has pixels of {pixel} bytes, which column_pitch = {pitch} contradicts"
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            Buffer("t", 0, shape, "int8", 1.0, 0, column_pitch=pitch)
+
+
 def test_a_row_pitch_shorter_than_a_row_or_without_rows_is_refused() -> None:
     buffer((4, 3, 2), row_pitch=100)
     for shape, pitch, row_bytes in (((4, 3, 2), 5, 6), ((4, 3, 2), -6, 6), ((1, 3, 2), 7, 6), ((5,), 8, 5)):
