@@ -7,7 +7,7 @@ Modules, in the order in which data meets them:
 - ``allocate``: activation memory by liveness.
 - ``normalize``: rewrites that suit the array better.
 - ``plan``: which operators share a pass, and how rows lie in memory.
-- ``lower``: each operator's loop nests, by way of ``weighted``, ``channelwise`` and ``emit``.
+- ``lower``: each operator's loop nests, by way of ``weighted``, ``channelwise``, ``movement`` and ``emit``.
 - ``pack``: weights in the order in which the array consumes them.
 - ``capacity``: whether all that fits the memories.
 - ``program``: the result, and ``images``: its memories' contents in many formats.
