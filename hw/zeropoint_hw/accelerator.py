@@ -181,13 +181,13 @@ class Accelerator(wiring.Component):
             m.submodules.tables = tables = Tables(config, rom.tables if rom else None)
             m.d.comb += [
                 tables.instruction.eq(late_instruction),
+                tables.ending.eq(requantizer.ending),
                 tables.beat.eq(requantizer.result_beat),
                 tables.beat_level.eq(requantizer.result_level),
                 tables.beat_pools.eq(requantizer.result_pools),
                 tables.results.eq(requantizer.results),
             ]
-            last, results = tables, tables.looked_up
-            ending = delay(m, requantizer.ending, Tables.LATENCY, "ending")
+            last, results, ending = tables, tables.looked_up, tables.looked_up_ending
             if rom is None:
                 m.d.comb += [
                     tables.write_address.eq(self.host.address),

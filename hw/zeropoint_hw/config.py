@@ -30,6 +30,10 @@ class WeightSource(StrEnum):
 _CHOICES: dict[str, type[StrEnum]] = {"pe": PEKind, "weight_source": WeightSource}
 
 
+#: Bits that an accumulator may have.
+ACCUMULATOR_WIDTHS = range(20, 33)
+
+
 def _is_power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
@@ -74,7 +78,7 @@ class AcceleratorConfig:
     weight_source
         Whether program, parameters and weights are loaded by the host (``ram``) or built in (``rom``).
 
-    The default memories take 378 of the 416 KiB of block RAM in an LFE5U-85F.
+    The default memories take 386 of the 416 KiB of block RAM in an LFE5U-85F.
 
     Raises
     ------
@@ -91,7 +95,7 @@ class AcceleratorConfig:
     window_taps: int = 0
     elementwise: bool = True
     left_shift: bool = True
-    tables: int = 0
+    tables: int = 8
     accumulator_width: int = 32
     activation_bytes: int = 64 * 1024
     weight_bytes: int = 288 * 1024
@@ -127,19 +131,26 @@ class AcceleratorConfig:
             object.__setattr__(self, "window_taps", min(3, self.lanes))
         if not 1 <= self.window_taps <= self.lanes:
             raise ValueError(f"window_taps must be 1 to lanes = {self.lanes}, not {self.window_taps!r}")
-        if not 0 <= self.tables <= 15:
-            raise ValueError(f"tables must be 0 to 15, not {self.tables!r}")
-        if not 20 <= self.accumulator_width <= 32:
-            raise ValueError(f"accumulator_width must be 20 to 32, not {self.accumulator_width!r}")
-        self._check_memory("activation_bytes", self.lanes, 2 * self.lanes, 1 << 20)
-        self._check_memory("weight_bytes", self.word_bytes, 2 * self.word_bytes, min(self.word_bytes << 20, 1 << 23))
-        self._check_memory("parameter_channels", self.requantizers, 2 * self.requantizers, 1 << 16)
-        self._check_memory("program_words", 1, INSTRUCTION_WORDS, 1 << 16)
+        if self.accumulator_width not in ACCUMULATOR_WIDTHS:
+            raise ValueError(
+                f"accumulator_width must be {ACCUMULATOR_WIDTHS[0]} to {ACCUMULATOR_WIDTHS[-1]}, "
+                f"not {self.accumulator_width!r}"
+            )
+        for name, (unit, least, most) in self.memories.items():
+            value = getattr(self, name)
+            if value % unit or not least <= value <= most:
+                raise ValueError(f"{name} must be a multiple of {unit} from {least} to {most}, not {value!r}")
 
-    def _check_memory(self, name: str, unit: int, least: int, most: int) -> None:
-        value = getattr(self, name)
-        if value % unit or not least <= value <= most:
-            raise ValueError(f"{name} must be a multiple of {unit} from {least} to {most}, not {value!r}")
+    @property
+    def memories(self) -> dict[str, tuple[int, int, int]]:
+        """Of each memory, by the field that gives its size: what that is a multiple of, its least and its most."""
+        return {
+            "activation_bytes": (self.lanes, 2 * self.lanes, 1 << 20),
+            "weight_bytes": (self.word_bytes, 2 * self.word_bytes, min(self.word_bytes << 20, 1 << 23)),
+            "parameter_channels": (self.requantizers, 2 * self.requantizers, 1 << 16),
+            "program_words": (1, INSTRUCTION_WORDS, 1 << 16),
+            "tables": (1, 0, 15),
+        }
 
     @property
     def multipliers(self) -> int:
@@ -178,10 +189,11 @@ class AcceleratorConfig:
 
     @property
     def configuration_word(self) -> int:
-        """What the accelerator tells of itself: log2 of lanes, columns, requantizers, 4 bits each; then the PE kind."""
+        """What the accelerator tells of itself; ``isa.Register.CONFIGURATION`` says in which bits."""
         sizes = (self.lanes, self.columns, self.requantizers)
         word = sum((size.bit_length() - 1) << 4 * index for index, size in enumerate(sizes))
-        return word | list(PEKind).index(self.pe) << 12
+        word |= list(PEKind).index(self.pe) << 12 | self.elementwise << 16 | self.left_shift << 17 | self.tables << 18
+        return word | self.window_taps - 1 << 22 | self.accumulator_width - ACCUMULATOR_WIDTHS[0] << 28
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""

@@ -14,7 +14,7 @@ from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, delay
 class Tables(wiring.Component):
     """Replaces each result by the entry of the instruction's table that it numbers, ``LATENCY`` cycles later.
 
-    Results of instructions without a table pass as they are. Every requantizer has a memory of its own.
+    Results of instructions without a table pass as they are, at once. Every requantizer has a memory of its own.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ class Tables(wiring.Component):
     -------
     instruction : In(InstructionLayout)
         Says which table; held still.
-    beat, beat_level, beat_pools, results : In
-        A beat of results.
-    result_beat, result_level, result_pools, looked_up : Out
+    ending, beat, beat_level, beat_pools, results : In
+        The announcement of the last beat, and a beat of results, as the requantizers give them.
+    looked_up_ending, result_beat, result_level, result_pools, looked_up : Out
         The same, looked up.
     write_address : In
         Entry to write; absent, like the others, where ``rom`` is given.
@@ -47,6 +47,8 @@ class Tables(wiring.Component):
         results = data.ArrayLayout(8, config.requantizers)
         members = {
             "instruction": In(InstructionLayout),
+            "ending": In(1),
+            "looked_up_ending": Out(1),
             "beat": In(1),
             "beat_level": In(LEVEL_WIDTH),
             "beat_pools": In(1),
@@ -78,8 +80,10 @@ class Tables(wiring.Component):
                     write.data.eq(self.write_data),
                     write.en.eq(self.write_enable),
                 ]
-            plain = delay(m, result, 1, f"plain{index}")
-            m.d.sync += self.looked_up[index].eq(Mux(number == 0, plain, read.data))
-        tag = Cat(self.beat, self.beat_level, self.beat_pools)
-        m.d.comb += Cat(self.result_beat, self.result_level, self.result_pools).eq(delay(m, tag, self.LATENCY, "tag"))
+            entry = delay(m, read.data, self.LATENCY - 1, f"entry{index}")
+            m.d.comb += self.looked_up[index].eq(Mux(number == 0, result, entry))
+        tag = Cat(self.ending, self.beat, self.beat_level, self.beat_pools)
+        late_tag = delay(m, tag, self.LATENCY, "tag")
+        looked_up_tag = Cat(self.looked_up_ending, self.result_beat, self.result_level, self.result_pools)
+        m.d.comb += looked_up_tag.eq(Mux(number == 0, tag, late_tag))
         return m

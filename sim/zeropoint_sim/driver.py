@@ -79,6 +79,8 @@ class Driver:
         parameters[:, 2] = program.parameters.shift.astype(np.int32).view(np.uint32)
         transport.write(address(Region.PARAMETERS, 0), parameters.reshape(-1))
 
+        transport.write(address(Region.TABLES, 0), program.tables.astype(np.uint32).reshape(-1))
+
         pieces = max(1, self._config.word_bytes // 4)
         weights = np.zeros((len(program.weights), 4 * pieces), np.uint8)
         weights[:, : self._config.word_bytes] = program.weights

@@ -327,4 +327,5 @@ def _rom(program: Program) -> Rom:
             zip(parameters.bias.tolist(), parameters.multiplier.tolist(), parameters.shift.tolist(), strict=True)
         ),
         weights=[int.from_bytes(word.tobytes(), "little") for word in program.weights],
+        tables=program.tables.reshape(-1).tolist(),
     )

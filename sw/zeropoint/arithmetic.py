@@ -29,7 +29,7 @@ from zeropoint.model import (
     Sub,
     Tensor,
 )
-from zeropoint.numerics import DIFFERENCE_BITS, Integers, quantize_multiplier, round_half_away
+from zeropoint.numerics import DIFFERENCE_BITS, Integers, quantize_multiplier, requantize, round_half_away
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +237,21 @@ def logistic_table(model: QuantizedModel, operator: Logistic) -> Integers:
         result = np.float32(1) / (np.float32(1) + exponential)
     rounded = round_half_away(result / np.float32(target.scale))
     return np.clip(rounded.astype(np.int64) + target.zero_point, *target.limits)
+
+
+def leaky_relu_table(model: QuantizedModel, operator: LeakyRelu) -> Integers:
+    """Return the outputs of LEAKY_RELU for the 256 values of its input, in the order of their bytes.
+
+    One multiplier holds from 0 on, another below.
+    """
+    source, target = model.tensor(operator.input), model.tensor(operator.output)
+    scaling = leaky_relu_scaling(model, operator)
+    differences = _every(source) - source.zero_point
+    positive, negative = (
+        requantize(differences, own.multiplier, own.shift, target.zero_point, target.limits, model.rounding)
+        for own in (scaling.positive, scaling.negative)
+    )
+    return np.where(differences >= 0, positive, negative)
 
 
 def concatenation_table(source: Tensor, target: Tensor) -> Integers:

@@ -102,6 +102,7 @@ def test_is_frozen():
         ({"pe": "shft"}, ValueError, "pe must be one of mac, fold, not 'shft'"),
         ({"weight_source": None}, TypeError, "weight_source must be one of ram, rom, not None"),
         ({"weight_source": "flash"}, ValueError, "weight_source must be one of ram, rom, not 'flash'"),
+        ({"tables": 16}, ValueError, "tables must be a multiple of 1 from 0 to 15, not 16"),
         ({"lanes": 3}, ValueError, "lanes must be a power of two from 1 to 64, not 3"),
         ({"lanes": 0}, ValueError, "lanes must be a power of two from 1 to 64, not 0"),
         ({"lanes": -4}, ValueError, "lanes must be a power of two from 1 to 64, not -4"),

@@ -22,7 +22,7 @@ def execute_emitted(emitter: Emitter, memory: bytearray) -> None:
     """Execute what has been emitted."""
     parameters = zip(emitter.biases, emitter.multipliers, emitter.shifts, strict=True)
     words = np.concatenate(emitter.weight_words)
-    _execute(emitter.instructions, emitter.config, memory, words, list(parameters))
+    _execute(emitter.instructions, emitter.config, memory, words, list(parameters), emitter.tables)
 
 
 def outputs(program: Program, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -32,7 +32,7 @@ def outputs(program: Program, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     memory[first.address : first.address + first.size] = first.to_memory(values).tobytes()
     parameters = (program.parameters.bias, program.parameters.multiplier, program.parameters.shift)
     channels = list(zip(*(part.tolist() for part in parameters), strict=True))
-    _execute(program.instructions, program.config, memory, program.weights, channels)
+    _execute(program.instructions, program.config, memory, program.weights, channels, program.tables.tolist())
     return last.from_memory(np.frombuffer(memory[last.address : last.address + last.size], np.uint8))
 
 
@@ -42,7 +42,8 @@ def _execute(
     memory: bytearray,
     words: npt.NDArray[np.uint8],
     parameters: list[tuple[int, int, int]],
+    tables: Sequence[Sequence[int]],
 ) -> None:
     weights = words.reshape(-1, config.columns, config.lanes)
     for instruction in instructions:
-        execute(instruction, config, memory, weights, parameters)
+        execute(instruction, config, memory, weights, parameters, tables)

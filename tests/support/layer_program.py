@@ -126,6 +126,7 @@ def execute(
     memory: bytearray,
     weights: npt.NDArray[np.uint8],
     parameters: Sequence[tuple[int, int, int]],
+    tables: Sequence[Sequence[int]] = (),
 ) -> None:
     """Execute an instruction on an activation memory; ``parameters`` are bias, multiplier and shift of each channel."""
     rounding = {Round.DOUBLE: Rounding.DOUBLE, Round.SINGLE: Rounding.SINGLE}[i.rounding]
@@ -137,7 +138,11 @@ def execute(
             place = column % config.requantizers if i.parameters_shared else at.group * group_channels + column
             bias, multiplier, shift = parameters[i.parameter_base * config.requantizers + place]
             accumulator, clamp = wrap_int32(sums[column] + bias), (i.clamp_low, i.clamp_high)
-            results.append(int(requantize(accumulator, multiplier, shift, i.output_zero_point, clamp, rounding)))
+            result = int(requantize(accumulator, multiplier, shift, i.output_zero_point, clamp, rounding))
+            if i.table:
+                entry = int(tables[i.table - 1][result & 0xFF])
+                result = entry if i.input_unsigned else signed_number(entry, 8)
+            results.append(result)
         window.append(results)
         if at.level >= Level.COLUMN:
             start = i.output_base + at.group * i.output_group_step + at.row * i.output_row_step

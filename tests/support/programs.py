@@ -44,6 +44,7 @@ def make_program(seed: int = 0, **changes: Any) -> Program:
         "instructions": tuple(random_instruction(rng) for _ in range(5)),
         "weights": rng.integers(0, 256, (73, 8), dtype=np.uint8),
         "parameters": random_parameters(rng, 20),
+        "tables": rng.integers(0, 256, (2, 256), dtype=np.uint8),
         "input": first,
         "output": last,
         "tensors": {buffer.tensor: buffer for buffer in (first, hidden, last)},

@@ -5,28 +5,29 @@ from pathlib import Path
 import click
 
 from zeropoint.cli import terminal
-from zeropoint.cli.options import PATH, config_options, load_quantized, model_argument
+from zeropoint.cli.options import PATH, config_options, load_quantized, model_argument, trim_option
 from zeropoint.compiler import compile_model, storage, verify_program
 from zeropoint.compiler.capacity import MEMORIES
 from zeropoint.compiler.program import Program
+from zeropoint.compiler.trim import memory_use, trim
 from zeropoint.files import check_apart
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.isa import Instruction
 
 
 @click.command("compile")
 @model_argument
 @click.option("-o", "--output", type=PATH, required=True, help="The folder to write; an earlier program is replaced.")
 @config_options
+@trim_option
 @click.pass_context
-def command(ctx: click.Context, model: Path, output: Path, config: AcceleratorConfig) -> None:
+def command(ctx: click.Context, model: Path, output: Path, config: AcceleratorConfig, trimmed: bool) -> None:
     """Compile MODEL for an accelerator: layer program, memory map and weight images, with a manifest.
 
     The images come as .mem and .hex for $readmemh, .mif, .coe, .bin, and as a C header.
     """
     check_apart(output, model, ctx.params["config"])
     network = load_quantized(model)
-    program = compile_model(network, config)
+    program = compile_model(network, trim(network, config) if trimmed else config)
     verify_program.verify(program)
     storage.save(program, output)
     print_memories(program)
@@ -37,16 +38,10 @@ def command(ctx: click.Context, model: Path, output: Path, config: AcceleratorCo
 def print_memories(program: Program) -> None:
     """Print how much of each of the configuration's memories a program takes."""
     config = program.config
-    used = {
-        "activation_bytes": max(buffer.address + buffer.size for buffer in program.tensors.values()),
-        "weight_bytes": program.weights.size,
-        "parameter_channels": len(program.parameters),
-        "program_words": len(program.instructions) * Instruction.WORDS,
-    }
     rows = []
-    for field, (memory, unit) in MEMORIES.items():
-        size = getattr(config, field)
-        rows.append([memory, unit, used[field], size, terminal.percent(used[field] / size)])
+    for field, used in memory_use(program).items():
+        if size := getattr(config, field):
+            rows.append([*MEMORIES[field], used, size, terminal.percent(used / size)])
     sizes = f"{config.lanes} lanes × {config.columns} columns, {config.requantizers} requantizers, {config.pe}"
     terminal.table(f"Memories of {sizes}", ["memory", "unit", "used", "size", "share"], rows)
 

@@ -33,6 +33,13 @@ engine_option = click.option(
     "auto: cxxrtl where its tools are there.",
 )
 
+trim_option = click.option(
+    "--trim",
+    "trimmed",
+    is_flag=True,
+    help="Leave out of the accelerator whatever MODEL does not need, and make its memories no larger than that takes.",
+)
+
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Take the first inputs only, so many.")
 
 

@@ -9,7 +9,16 @@ from click.core import ParameterSource
 from zeropoint import arrays
 from zeropoint.cli import simulation
 from zeropoint.cli.failures import Status
-from zeropoint.cli.options import PATH, config_options, engine_option, limit_option, load_quantized, model_argument
+from zeropoint.cli.options import (
+    PATH,
+    config_options,
+    engine_option,
+    limit_option,
+    load_quantized,
+    model_argument,
+    trim_option,
+)
+from zeropoint.compiler.trim import trim
 from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_files, check_writable
 from zeropoint_hw.config import AcceleratorConfig
@@ -26,6 +35,7 @@ from zeropoint_hw.config import AcceleratorConfig
 @limit_option
 @click.option("--program", type=PATH, help='Run the program in this folder, which "compile" wrote for MODEL.')
 @config_options
+@trim_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -39,17 +49,19 @@ def command(
     limit: int | None,
     program: Path | None,
     config: AcceleratorConfig,
+    trimmed: bool,
 ) -> None:
     """Compile MODEL, run it on the simulated hardware, and compare every output with the golden model, bit for bit.
 
     The engines load the very files that "compile" writes. The exit status is 1 if anything differs.
     """
     check_writable(output, report, trace, inputs=(model, input, program, ctx.params["config"]))
-    options = ("config", *(field.name for field in fields(AcceleratorConfig)))
+    options = ("config", "trimmed", *(field.name for field in fields(AcceleratorConfig)))
     if program is not None and any(ctx.get_parameter_source(name) != ParameterSource.DEFAULT for name in options):
         raise ZeropointError("--program brings its own configuration; leave out the options that give another")
     network = load_quantized(model)
     x = arrays.load_input(input, network)[:limit]
+    config = trim(network, config) if trimmed else config
     with atomic_files(output, report, trace) as temporary:
         waveforms = temporary[trace] if trace else None
         result = simulation.run(network, x, config, engine=engine, program=program, trace=waveforms, tensors=tensors)

@@ -9,6 +9,7 @@ MEMORIES = {
     "weight_bytes": ("weight memory", "bytes"),
     "parameter_channels": ("parameter memory", "channels"),
     "program_words": ("program memory", "words"),
+    "tables": ("table memory", "tables"),
 }
 
 

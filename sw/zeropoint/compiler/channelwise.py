@@ -69,6 +69,7 @@ def lower_average_pool(
     rows, columns, channels = sources[0].map_shape
     out_rows, out_columns, _ = target.map_shape
     (stride_y, stride_x), pad = operator.stride, operator.padding
+    emitter.accumulate_up_to(operator.window[0] * operator.window[1] * 255, operator)
     for y, height, count_y in _equal_counts(rows, out_rows, operator.window[0], stride_y, pad.top):
         for x, width, count_x in _equal_counts(columns, out_columns, operator.window[1], stride_x, pad.left):
             multiplier, shift = reciprocal_multiplier(count_y * count_x)
@@ -91,8 +92,11 @@ def lower_average_pool(
             emitter.emit(**fields, parameter_base=emitter.add_shared_parameters(scaling))
 
 
-def _passed_on(model: QuantizedModel, source: Place, scaling: Scaling, taps: int, emitter: Emitter) -> dict[str, Any]:
+def _passed_on(
+    model: QuantizedModel, operator: Mean | Requantize, source: Place, scaling: Scaling, taps: int, emitter: Emitter
+) -> dict[str, Any]:
     """Return the fields of a layer that sums ``taps`` activations without weights and rescales the sum."""
+    emitter.accumulate_up_to(255 * taps, operator)
     zero = source.tensor.zero_point
     folds = emitter.config.pe is PEKind.FOLD
     bias = int(wrap_int32(-taps * zero)) if folds else 0
@@ -110,7 +114,7 @@ def lower_mean(model: QuantizedModel, operator: Mean, sources: list[Place], targ
     fields: dict[str, Any] = input_fields(sources[0])
     fields |= output_fields(target, target.tensor.limits, emitter.config.channels)
     fields |= _channelwise_fields(sources[0], emitter)
-    fields |= _passed_on(model, sources[0], mean_scaling(model, operator), rows * columns, emitter)
+    fields |= _passed_on(model, operator, sources[0], mean_scaling(model, operator), rows * columns, emitter)
     emitter.emit(**fields, taps_y=rows, taps_x=columns)
 
 
@@ -122,7 +126,7 @@ def lower_requantize(
     fields: dict[str, Any] = input_fields(source)
     fields |= output_fields(target, clamp_limits(target.tensor, operator.clamp), emitter.config.channels)
     fields |= _channelwise_fields(source, emitter)
-    fields |= _passed_on(model, source, requantize_scaling(model, operator), 1, emitter)
+    fields |= _passed_on(model, operator, source, requantize_scaling(model, operator), 1, emitter)
     emitter.emit(**fields)
 
 

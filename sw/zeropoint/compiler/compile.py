@@ -9,15 +9,15 @@ import numpy as np
 from zeropoint.compiler.allocate import DoesNotFit, Request, allocate
 from zeropoint.compiler.capacity import check_fits, shortage
 from zeropoint.compiler.emit import Emitter, Place, map_shape
-from zeropoint.compiler.lower import LOWERINGS, lower, runs_on_hardware
+from zeropoint.compiler.lower import LOWERINGS, lower
 from zeropoint.compiler.movement import byte_steps
 from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Part, Step, plan, row_pitches, written_in_place
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError, quoted_list
-from zeropoint.model import Concatenation, Operator, QuantizedModel, Reshape, Softmax, zp_file
+from zeropoint.model import Operator, QuantizedModel, Reshape, Softmax, zp_file
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.isa import Instruction
+from zeropoint_hw.isa import TABLE_ENTRIES, Accumulate, Instruction
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,10 @@ def partition(model: QuantizedModel) -> Partition:
     cut = next((index for index, operator in enumerate(operators) if isinstance(operator, Softmax)), len(operators))
     hardware, host = operators[:cut], operators[cut:]
     for operator in hardware:
-        if not isinstance(operator, Reshape) and not runs_on_hardware(model, operator):
-            form = "Concatenation that changes scales" if isinstance(operator, Concatenation) else operator.kind
+        if not isinstance(operator, (Reshape, *LOWERINGS)):
             raise ZeropointError(
-                f"operator '{operator.name}' ({form}) is not for the hardware; only the golden model computes it: "
-                f"change the network to do without it"
+                f"operator '{operator.name}' ({operator.kind}) is not for the hardware; only the golden model "
+                f"computes it: change the network to do without it"
             )
     for operator in host:
         if not isinstance(operator, Softmax | Reshape):
@@ -96,8 +95,9 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
     for step in steps:
         if isinstance(step.operator, Reshape):
             continue
-        first = len(emitter.instructions)
+        first, parameters = len(emitter.instructions), len(emitter.shifts)
         lower(model, step, places, emitter)
+        _check_features(step, config, emitter, first, parameters)
         count = len(emitter.instructions) - first
         if count == 0:  # a concatenation whose parts have been written where they belong
             continue
@@ -108,6 +108,7 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
     check_fits(model.name, config, "weight_bytes", words * config.word_bytes)
     check_fits(model.name, config, "parameter_channels", len(emitter.biases))
     check_fits(model.name, config, "program_words", len(emitter.instructions) * Instruction.WORDS)
+    check_fits(model.name, config, "tables", len(emitter.tables))
 
     buffers = {name: _buffer(place) for name, place in places.items() if name in model.tensors}
     return Program(
@@ -121,6 +122,7 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
             np.asarray(emitter.multipliers, np.uint32),
             np.asarray(emitter.shifts, np.int8),
         ),
+        tables=np.frombuffer(b"".join(emitter.tables), np.uint8).reshape(-1, TABLE_ENTRIES),
         input=buffers[model.input],
         output=buffers[output],
         tensors=buffers,
@@ -128,6 +130,21 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
         host_steps=tuple(_host_step(model, operator) for operator in parts.host),
         metadata=dict(model.metadata),
     )
+
+
+def _check_features(step: Step, config: AcceleratorConfig, emitter: Emitter, first: int, parameters: int) -> None:
+    """Refuse a step that wants what the configuration leaves out, given where its instructions and parameters begin."""
+    operator = step.operator
+    pairs = any(each.accumulate == Accumulate.PAIR for each in emitter.instructions[first:])
+    for wanted, there, what, option in (
+        (pairs, config.elementwise, "works on two tensors", "elementwise"),
+        (max(emitter.shifts[parameters:], default=0) > 0, config.left_shift, "scales by 1 or more", "left-shift"),
+    ):
+        if wanted and not there:
+            raise ZeropointError(
+                f"operator '{operator.name}' ({operator.kind}) {what}, which this configuration leaves out; "
+                f"--{option} puts it in"
+            )
 
 
 def _places(model: QuantizedModel, steps: tuple[Step, ...], output: str, config: AcceleratorConfig) -> dict[str, Place]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from zeropoint.arithmetic import Scaling
 from zeropoint.compiler.pack import Words, gather, ones, spread
-from zeropoint.model import Padding, Shape, Tensor
+from zeropoint.errors import ZeropointError
+from zeropoint.model import Operator, Padding, Shape, Tensor
 from zeropoint.numerics import Integers, Rounding
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction, Round
@@ -32,6 +33,8 @@ class Emitter:
     biases: list[int] = field(default_factory=list)
     multipliers: list[int] = field(default_factory=list)
     shifts: list[int] = field(default_factory=list)
+    tables: list[bytes] = field(default_factory=list)
+    widest_sum: int = 0
     _stored: dict[object, int] = field(default_factory=dict)
     _words: int = 0
 
@@ -80,6 +83,26 @@ class Emitter:
         return self.add_parameters(
             np.full(count, bias), np.full(count, int(scaling.multiplier)), np.full(count, int(scaling.shift))
         )
+
+    def accumulate_up_to(self, worst: int, operator: Operator) -> None:
+        """Note how great an operator's sums may become, and refuse what does not fit the accumulators.
+
+        With 32 bits anything does: modulo 2^32 is what the arithmetic defines.
+        """
+        width = self.config.accumulator_width
+        self.widest_sum = max(self.widest_sum, worst)
+        if width < 32 and worst >= 1 << width - 1:
+            raise ZeropointError(
+                f"operator '{operator.name}' ({operator.kind}): sums reach ±{worst}, beyond an accumulator "
+                f"of {width} bits; --accumulator-width {min(32, worst.bit_length() + 1)} makes room"
+            )
+
+    def add_table(self, outputs: Integers, dtype: str) -> int:
+        """Return the number of the table with these outputs for the 256 bytes; equal ones are stored once."""
+        table = outputs.astype(dtype).tobytes()
+        if table not in self.tables:
+            self.tables.append(table)
+        return self.tables.index(table) + 1
 
     def emit(self, group_channels: int | None = None, **fields: Any) -> None:
         """Append an instruction; its beats and idle cycles follow from the rest.

@@ -20,6 +20,8 @@ from zeropoint.model import (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    LeakyRelu,
+    Logistic,
     MaxPool2D,
     Mean,
     Mul,
@@ -52,14 +54,9 @@ LOWERINGS: dict[type[Operator], _Lowering] = {
     StridedSlice: movement.lower_strided_slice,
     Transpose: movement.lower_transpose,
     ResizeNearestNeighbor: movement.lower_resize_nearest_neighbor,
+    LeakyRelu: movement.lower_table,
+    Logistic: movement.lower_table,
 }
-
-
-def runs_on_hardware(model: QuantizedModel, operator: Operator) -> bool:
-    """Return whether the hardware computes an operator; not of every one does it compute every form."""
-    if isinstance(operator, Concatenation):
-        return movement.keeps_quantization(model, operator)
-    return type(operator) in LOWERINGS
 
 
 def lower(model: QuantizedModel, step: Step, places: Mapping[str, Place], emitter: Emitter) -> None:

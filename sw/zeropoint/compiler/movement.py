@@ -1,4 +1,4 @@
-"""Layers that put values elsewhere, unchanged, and constants that are written into the activation memory.
+"""Layers that put values elsewhere, unchanged or by a table, and constants that are written into the activation memory.
 
 A copy is a set of loops, each with a count, a step in the tensor read and a step in the tensor written, both in bytes.
 An instruction has three of them for outputs: ``rows``, whose step through the input may have any sign, ``columns``, and
@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.arithmetic import nearest_neighbors
+from zeropoint.arithmetic import concatenation_table, leaky_relu_table, logistic_table, nearest_neighbors
 from zeropoint.compiler.emit import Emitter, Place, as_byte, input_fields, output_fields
 from zeropoint.compiler.pack import pack_dense
 from zeropoint.model import (
     Concatenation,
+    LeakyRelu,
+    Logistic,
     Pad,
     QuantizedModel,
     ResizeNearestNeighbor,
@@ -321,21 +323,18 @@ def lower_pad(model: QuantizedModel, operator: Pad, sources: list[Place], target
     )
 
 
-def keeps_quantization(model: QuantizedModel, operator: Concatenation) -> bool:
-    """Return whether no input's values change; those that do, which are uint8, each need a table of 256 bytes."""
-    target = model.tensor(operator.output)
-    return all(model.tensor(name).quantization == target.quantization for name in operator.inputs)
-
-
 def lower_concatenation(
     model: QuantizedModel, operator: Concatenation, sources: list[Place], target: Place, emitter: Emitter
 ) -> None:
-    """Emit a copy of each input, but for those that were written where they belong."""
+    """Emit a copy of each input that was not written there already, with a table where its quantization changes."""
     address, steps = target.address, byte_steps(target)
     for source in sources:
+        table = 0
+        if source.tensor.quantization != target.tensor.quantization:
+            table = emitter.add_table(concatenation_table(source.tensor, target.tensor), target.tensor.dtype)
         if source.address != address:
             loops = map(Loop, source.tensor.shape, byte_steps(source), steps)
-            copy(emitter, source.address, address, list(loops), source.tensor)
+            copy(emitter, source.address, address, list(loops), source.tensor, table=table)
         address += source.tensor.shape[operator.axis] * steps[operator.axis]
 
 
@@ -434,3 +433,13 @@ def lower_resize_nearest_neighbor(
             start += progression.start * write
             loops += [Loop(loop.count, loop.read * read, loop.write * write) for loop in progression.loops]
         copy(emitter, first, start, loops, target.tensor)
+
+
+def lower_table(
+    model: QuantizedModel, operator: LeakyRelu | Logistic, sources: list[Place], target: Place, emitter: Emitter
+) -> None:
+    """Emit a copy whose bytes are looked up in a table on the way out."""
+    outputs = leaky_relu_table(model, operator) if isinstance(operator, LeakyRelu) else logistic_table(model, operator)
+    table, source = emitter.add_table(outputs, target.tensor.dtype), sources[0]
+    loops = map(Loop, source.tensor.shape, byte_steps(source), byte_steps(target))
+    copy(emitter, source.address, target.address, list(loops), source.tensor, table=table)

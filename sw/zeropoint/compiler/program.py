@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 from zeropoint.compiler.capacity import check_fits
 from zeropoint.compiler.images import Image
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.isa import Instruction
+from zeropoint_hw.isa import TABLE_ENTRIES, Instruction
 
 #: Bits of a parameter word: bias in bits 31 … 0, multiplier in 62 … 32, shift in 71 … 64.
 PARAMETER_WIDTH = 72
@@ -264,6 +264,8 @@ class Program:
         processing element.
     parameters
         A multiple of ``config.requantizers`` entries.
+    tables
+        uint8 array ``[tables used, 256]``: what becomes of each byte.
     input, output
         Where the host writes the input and reads the output, on which ``host_steps`` follow.
     tensors
@@ -289,6 +291,7 @@ class Program:
     instructions: tuple[Instruction, ...]
     weights: npt.NDArray[np.uint8]
     parameters: Parameters
+    tables: npt.NDArray[np.uint8]
     input: Buffer
     output: Buffer
     tensors: Mapping[str, Buffer]
@@ -308,6 +311,9 @@ class Program:
             raise ValueError(
                 f"weight words must have lanes * columns = {self.config.word_bytes} bytes, not {self.weights.shape[1]}"
             )
+        object.__setattr__(self, "tables", _frozen_array(self.tables, "tables", np.uint8, 2))
+        if self.tables.shape[1] != TABLE_ENTRIES:
+            raise ValueError(f"a table must have {TABLE_ENTRIES} entries, not {self.tables.shape[1]}")
         if len(self.parameters) % self.config.requantizers:
             raise ValueError(
                 f"{len(self.parameters)} channels of parameters are no multiple of the "
@@ -332,6 +338,7 @@ class Program:
         check_fits(self.name, self.config, "program_words", len(self.instructions) * Instruction.WORDS)
         check_fits(self.name, self.config, "weight_bytes", self.weights.size)
         check_fits(self.name, self.config, "parameter_channels", len(self.parameters))
+        check_fits(self.name, self.config, "tables", len(self.tables))
         for buffer in self.tensors.values():
             end = buffer.address + buffer.size
             check_fits(self.name, self.config, "activation_bytes", end, f"where tensor '{buffer.tensor}' ends")
@@ -342,12 +349,12 @@ class Program:
         return sum(layer.macs for layer in self.layers)
 
     @property
-    def images(self) -> tuple[Image, Image, Image]:
-        """The memories' contents: ``program``, ``weights`` and ``parameters``.
+    def images(self) -> tuple[Image, ...]:
+        """The memories' contents: ``program``, ``weights``, ``parameters``, and ``tables`` if there are any.
 
         ``program`` has 32-bit words, ``weights`` words of ``8 · config.word_bytes`` bits, ``parameters`` a word of
         ``PARAMETER_WIDTH`` bits a channel: bias in bits 31 … 0, multiplier in 62 … 32, shift (two's complement) in
-        71 … 64.
+        71 … 64. ``tables`` has a byte a word, ``TABLE_ENTRIES`` for each table.
         """
         words = np.array([instruction.encode() for instruction in self.instructions], "<u4")
         parameters = np.hstack(
@@ -361,6 +368,7 @@ class Program:
             Image("program", 32, words.reshape(-1, 1).view(np.uint8)),
             Image("weights", 8 * self.config.word_bytes, self.weights),
             Image("parameters", PARAMETER_WIDTH, parameters),
+            *([Image("tables", 8, self.tables.reshape(-1, 1))] if len(self.tables) else []),
         )
 
 
@@ -415,3 +423,16 @@ def _frozen_array(array: object, name: str, dtype: Any, dimensions: int) -> npt.
 def _check_name(name: str, what: str) -> None:
     if not isinstance(name, str) or not name.isprintable():
         raise ValueError(f"the name of a {what} must be printable, not {name!r}")
+
+
+def tables_from(image: Image) -> npt.NDArray[np.uint8]:
+    """Return the tables of which ``Program.images`` made ``image``.
+
+    Raises
+    ------
+    ValueError
+        If they are not whole.
+    """
+    if len(image.words) % TABLE_ENTRIES:
+        raise ValueError(f"{len(image.words)} entries are no whole tables of {TABLE_ENTRIES}")
+    return image.words.reshape(-1, TABLE_ENTRIES)

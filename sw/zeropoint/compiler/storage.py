@@ -24,6 +24,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from zeropoint.compiler.c_header import c_header
 from zeropoint.compiler.disassemble import disassemble
 from zeropoint.compiler.images import FORMATS, Image, decode, encode, size_limit
@@ -37,11 +39,12 @@ from zeropoint.compiler.program import (
     Program,
     instructions_from,
     parameters_from,
+    tables_from,
 )
 from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_folder, read_bytes
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.isa import FIELDS
+from zeropoint_hw.isa import FIELDS, TABLE_ENTRIES
 
 MANIFEST = "manifest.json"
 FORMAT = "zeropoint-program"
@@ -185,6 +188,9 @@ def _load(folder: Path, data: bytes, image_format: str) -> Program:
     instructions = contents("program", 32, config.program_words, instructions_from)
     weights = contents("weights", 8 * config.word_bytes, config.weight_words, lambda image: image.words)
     parameters = contents("parameters", PARAMETER_WIDTH, config.parameter_channels, parameters_from)
+    tables = np.zeros((0, TABLE_ENTRIES), np.uint8)
+    if "tables" in entries:
+        tables = contents("tables", 8, config.tables * TABLE_ENTRIES, tables_from)
     entries.end()
     first, last = (tensors[name] for name in ends)
     try:
@@ -195,6 +201,7 @@ def _load(folder: Path, data: bytes, image_format: str) -> Program:
             instructions,
             weights,
             parameters,
+            tables,
             first,
             last,
             tensors,

@@ -24,6 +24,8 @@ def verify(program: Program) -> None:
       pooling; the hardware must have a history.
     - With ``paired_rows``, two runs fit the lanes, and the second lies in the banks that follow the first one's.
     - ``PAIR`` has shared parameters: its beats come later than the parameters that would go with them.
+    - ADD, SUB, MUL and left shifts are those of a configuration that has them. MUL has no shift of its own. A ``table``
+      is one that the program fills.
     - The loops take no row number beyond 2^16 − 1 and no place in a row beyond 2^20 − 1, masked out or not.
     - Weights, and the parameters of channels that are written, come from words that the program fills.
     - Activations that are read, which are those that are not masked out, and written lie in the activation memory.
@@ -36,6 +38,8 @@ def verify(program: Program) -> None:
     ZeropointError
         Naming the program, the instruction, the field and its limits.
     """
+    if not program.config.left_shift and program.parameters.shift.max() > 0:
+        raise ZeropointError(f"program '{program.name}' shifts left, but the configuration has left_shift = false")
     for index, instruction in enumerate(program.instructions):
         is_last = index == len(program.instructions) - 1
         for problem in _problems(program, instruction, is_last):
@@ -62,6 +66,8 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
             f"but the program has {len(program.weights)}"
         )
     # Beats beyond the last channel read a word too, whatever it is: nothing is written by them.
+    if i.table > len(program.tables):
+        yield f"table is {i.table}, but the program has {len(program.tables)}"
     words = 1 if i.parameters_shared else -(-i.output_channels // config.requantizers)
     available = len(program.parameters) // config.requantizers
     if i.parameter_base + words > available:
@@ -70,10 +76,11 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
             f"but the program has {available}"
         )
 
-    last_write = _last_write(config, i)
-    if last_write >= config.activation_bytes:
+    last_written = last_write(config, i)
+    if last_written >= config.activation_bytes:
         yield (
-            f"output_base: byte {last_write} is written, but the activation memory has {config.activation_bytes} bytes"
+            f"output_base: byte {last_written} is written, but the activation memory has "
+            f"{config.activation_bytes} bytes"
         )
     rows, places = _rows_read(i), _places_read(i)
     if rows.size and places:
@@ -121,6 +128,10 @@ def _shape_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
 
 def _mode_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
     """Yield which ways of working are asked for that the hardware does not have, or not for these loops."""
+    if i.accumulate == Accumulate.PAIR and not config.elementwise:
+        yield f"accumulate is {i.accumulate.name}, but the configuration has elementwise = false"
+    if i.pair_multiply and i.pair_shift:
+        yield f"pair_shift must be 0 where operands are multiplied, not {i.pair_shift}"
     if i.accumulate == Accumulate.PAIR and not i.parameters_shared:
         yield "parameters_shared must be 1 where operands are paired: sums come too late for parameters of their own"
     if i.window:
@@ -210,7 +221,7 @@ def _places_read(i: Instruction) -> int:
     return places & (1 << i.row_bytes) - 1
 
 
-def _last_write(config: AcceleratorConfig, i: Instruction) -> int:
+def last_write(config: AcceleratorConfig, i: Instruction) -> int:
     """Return the highest address written."""
     channels = i.beats * config.requantizers
     last = i.output_channels - (i.groups - 1) * channels

@@ -51,7 +51,7 @@ class _Weighted:
         bias = bias[channels]
         folds = self.emitter.config.pe is PEKind.FOLD
         worst = self._worst_sum(packed, 0 if folds else input_zero, 0 if folds else self.weight_zero)
-        self._check_width(worst)
+        self.emitter.accumulate_up_to(worst, self.operator)
         if self.model.rounding is Rounding.SINGLE:
             self._check_left_shift(int(np.abs(bias).max(initial=0)) + worst, int(scaling.shift[channels].max()))
         if folds:
@@ -74,15 +74,6 @@ class _Weighted:
         per_output = packed.places // lanes
         magnitude = np.abs(words.astype(np.int64) - weight_zero).reshape(-1, per_output, columns, lanes)
         return int(magnitude.sum(axis=(1, 3)).max()) * max(abs(low - input_zero), abs(high - input_zero))
-
-    def _check_width(self, worst: int) -> None:
-        """Refuse what might not fit narrow accumulators; with 32 bits, modulo 2^32 is what the arithmetic defines."""
-        width = self.emitter.config.accumulator_width
-        if width < 32 and worst >= 1 << width - 1:
-            raise ZeropointError(
-                f"operator '{self.operator.name}' ({self.operator.kind}): sums reach ±{worst}, beyond an accumulator "
-                f"of {width} bits; choose accumulator_width = {worst.bit_length() + 1} or more"
-            )
 
     def _check_left_shift(self, worst: int, shift: int) -> None:
         """Refuse sums that single rounding's left shift would lose; double rounding's wraps by definition."""

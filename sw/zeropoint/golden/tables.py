@@ -10,7 +10,7 @@ from zeropoint.arithmetic import (
     Scaling,
     add_scaling,
     clamp_limits,
-    leaky_relu_scaling,
+    leaky_relu_table,
     logistic_table,
     mul_scaling,
     requantize_scaling,
@@ -91,14 +91,8 @@ def requantization(model: QuantizedModel, operator: Requantize) -> Kernel:
 
 
 def leaky_relu(model: QuantizedModel, operator: LeakyRelu) -> Kernel:
-    """LEAKY_RELU: one multiplier from 0 on, another below."""
-    target, scaling = model.tensor(operator.output), leaky_relu_scaling(model, operator)
-    differences = _differences(model.tensor(operator.input))
-    positive, negative = (
-        requantize(differences, own.multiplier, own.shift, target.zero_point, target.limits, model.rounding)
-        for own in (scaling.positive, scaling.negative)
-    )
-    return _table(np.where(differences >= 0, positive, negative), target)
+    """LEAKY_RELU."""
+    return _table(leaky_relu_table(model, operator), model.tensor(operator.output))
 
 
 def logistic(model: QuantizedModel, operator: Logistic) -> Kernel:
