@@ -32,7 +32,8 @@ class Counters(wiring.Component):
     log_address : In
         ``entry · LOG_PIECES + LogEntry``.
     log_data : Out(32)
-        What the log holds there, ``LOG_LATENCY`` cycles later.
+        What the log holds there, ``LOG_LATENCY`` cycles later; of an instruction from the second cycle after its
+        ``done``.
     """
 
     LOG_LATENCY = 2
@@ -66,24 +67,25 @@ class Counters(wiring.Component):
             with m.Elif(event):
                 m.d.sync += total.eq(total + 1)
 
-        # The instruction under way, its cycle under way included.
+        # An entry is what the totals are after its instruction; differences are left to who reads them.
         entry = Signal(data.ArrayLayout(_WORD, LOG_PIECES))
-        events = {LogEntry.CYCLES: self.busy, LogEntry.BUSY: self.working, LogEntry.STALL_DRAIN: self.stalled}
-        current = Signal.like(entry)
-        for index, event in events.items():
-            m.d.comb += current[index].eq(entry[index] + event)
-        m.d.sync += entry.eq(current)
-        with m.If(self.restart | self.done):
-            m.d.sync += entry.eq(0)
+        for index, total in {
+            LogEntry.CYCLES: self.cycles,
+            LogEntry.BUSY: self.busy_cycles,
+            LogEntry.STALL_DRAIN: self.stall_drain,
+        }.items():
+            m.d.comb += entry[index].eq(total)
+        number, ended = Signal.like(self.instructions), Signal()
+        m.d.sync += [number.eq(self.instructions), ended.eq(self.done)]
 
         m.submodules.log = log = memory.Memory(shape=_WORD * LOG_PIECES, depth=self._entries, init=[])
         write, read = log.write_port(), log.read_port()
         piece_bits = (LOG_PIECES - 1).bit_length()
         piece = Signal(piece_bits)
         m.d.comb += [
-            write.addr.eq(self.instructions),
-            write.data.eq(current),
-            write.en.eq(self.done & (self.instructions < self._entries)),
+            write.addr.eq(number),
+            write.data.eq(entry),
+            write.en.eq(ended & (number < self._entries)),
             read.addr.eq(self.log_address[piece_bits:]),
             read.en.eq(1),
         ]

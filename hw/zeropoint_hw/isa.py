@@ -330,13 +330,10 @@ class Command(IntEnum):
 
 
 class LogEntry(IntEnum):
-    """Words of the log for each instruction."""
+    """Words of the log for each instruction: what the counters of these names held at its end."""
 
-    #: Cycles from the end of the previous instruction (or the start) to the last output written.
     CYCLES = 0
-    #: Cycles in which the array was fed.
     BUSY = 1
-    #: Cycles lost because the requantizers drained an earlier output.
     STALL_DRAIN = 2
 
 

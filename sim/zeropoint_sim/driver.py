@@ -135,8 +135,10 @@ class Driver:
         """Return what each instruction of the last run took."""
         count = len(self._program.instructions)
         words = self._transport.read(address(Region.LOG, 0), count * LOG_PIECES).reshape(count, LOG_PIECES)
-        entries = (LogEntry.CYCLES, LogEntry.BUSY, LogEntry.STALL_DRAIN)
-        return [LogRecord(*(int(row[entry]) for entry in entries)) for row in words]
+        # The log holds the counters at the end of each instruction.
+        taken = np.diff(words.astype(np.int64), axis=0, prepend=0)
+        entries = [LogEntry.CYCLES, LogEntry.BUSY, LogEntry.STALL_DRAIN]
+        return [LogRecord(*row) for row in taken[:, entries].tolist()]
 
     def _cycle_limit(self, instruction: Instruction) -> int:
         """Return more cycles than an instruction can take: a watchdog's limit."""

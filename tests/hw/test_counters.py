@@ -24,7 +24,8 @@ class Run:
         return [len(causes), *counts, len(self.instructions)]
 
     def log(self):
-        return [(len(cycles), cycles.count(WORK), cycles.count(STALL)) for cycles in self.instructions]
+        taken = [(len(cycles), cycles.count(WORK), cycles.count(STALL)) for cycles in self.instructions]
+        return [tuple(row) for row in np.cumsum(taken, axis=0).tolist()]
 
 
 #: Instructions that are logged.
