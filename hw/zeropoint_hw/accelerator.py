@@ -151,7 +151,7 @@ class Accelerator(wiring.Component):
             weights.read_address.eq(delay(m, addresses.weight_address, weight_wait, "weight_address")),
             Cat(array.valid, array.first, array.last, array.level).eq(flags),
             array.activations.eq(activations.read_data),
-            array.mask.eq(delay(m, addresses.mask, ActivationMemory.READ_LATENCY, "mask")),
+            array.mask.eq(delay(m, addresses.mask, read_latency - InputAddress.MASK_LATENCY, "mask")),
             array.weights.eq(weights.read_data),
         ]
 

@@ -168,6 +168,21 @@ class AcceleratorConfig:
         return min(self.lanes, self.columns)
 
     @property
+    def count_width(self) -> int:
+        """Bits that count outputs, positions or groups, minus one: no dimension is larger than the activation memory."""
+        return min(16, (self.activation_bytes - 1).bit_length() + 1)
+
+    @property
+    def row_width(self) -> int:
+        """Bits of the number of a feature-map row, which may lie outside the map."""
+        return self.count_width + 1
+
+    @property
+    def place_width(self) -> int:
+        """Bits of a byte's place within a feature-map row, which may lie outside the map."""
+        return min(22, (self.activation_bytes - 1).bit_length() + 2)
+
+    @property
     def weight_words(self) -> int:
         """Words of the weight memory."""
         return self.weight_bytes // self.word_bytes

@@ -4,7 +4,7 @@ Two stages, so that no counter's carry chain ends in an address adder: :class:`L
 :class:`InputAddress` moves the addresses a cycle later.
 """
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -45,7 +45,7 @@ class LoopNest(wiring.Component):
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self._lane_bits = _log2(config.lanes)
+        self._lane_bits, self._count_width = _log2(config.lanes), config.count_width
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -62,7 +62,8 @@ class LoopNest(wiring.Component):
         m = Module()
         i = self.instruction
         chunks = i.run[self._lane_bits :]
-        limits = (chunks, i.taps_x, i.taps_y, i.pool_columns, i.pool_rows, i.columns, i.rows, i.groups)
+        chunks, columns, rows, groups = (count[: self._count_width] for count in (chunks, i.columns, i.rows, i.groups))
+        limits = (chunks, i.taps_x, i.taps_y, i.pool_columns, i.pool_rows, columns, rows, groups)
         names = [level.name.lower() for level in Level][: len(limits)]
         left = [Signal(len(limit), name=f"{name}s_left") for limit, name in zip(limits, names, strict=True)]
 
@@ -118,8 +119,8 @@ class LoopNest(wiring.Component):
 class InputAddress(wiring.Component):
     """The addresses of each array cycle: activations, which of the lanes hold any, and weights.
 
-    The weight address comes in the array cycle itself, the activation address and the lane mask ``LATENCY`` cycles
-    later.
+    The weight address comes in the array cycle itself, the activation address ``LATENCY`` cycles and the lane mask
+    ``MASK_LATENCY`` cycles later.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ class InputAddress(wiring.Component):
     Members
     -------
     instruction : In(InstructionLayout)
-        Held still.
+        Held still until the last mask is out.
     start : In(1)
         Loads the first addresses.
     valid, level : In
@@ -137,15 +138,17 @@ class InputAddress(wiring.Component):
     weight_address : Out
         Word of the weight memory, in the cycle of ``valid`` itself.
     address : Out
-        Byte address of lane 0's activation, one cycle later.
+        Byte address of lane 0's activation.
     mask : Out(lanes)
-        Which lanes lie in the feature map and in a run, one cycle later; the others stand for ``pad_value``.
+        Which lanes lie in the feature map and in a run; the others stand for ``pad_value``.
     """
 
     LATENCY = 1
+    MASK_LATENCY = 3
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._lanes = config.lanes
+        self._place_width, self._row_width = config.place_width, config.row_width
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -167,78 +170,79 @@ class InputAddress(wiring.Component):
         along_x = Signal()
         m.d.comb += along_x.eq(Mux(i.swap_axes, level == Level.ROW, level == Level.COLUMN))
 
-        # Bytes within a feature-map row, where the current group, output, pooled output and tap begin.
-        x_shape = signed(len(i.x_first) + 1)
+        # Bytes within a feature-map row, where the current group, output, pooled output and tap begin; and where it
+        # moves on: one of these plus a step.
+        x_shape = signed(self._place_width)
         names = ("group", "output", "pool", "tap", "chunk")
         x_group, x_output, x_pool, x_tap, x = (Signal(x_shape, name=f"x_{name}") for name in names)
-        x_next = Signal(x_shape)
+        x_from, x_step, x_next = Signal(x_shape), Signal(x_shape), Signal(x_shape)
         with m.Switch(level):
             with m.Case(Level.CHUNK):
-                m.d.comb += x_next.eq(x + self._lanes)
+                m.d.comb += [x_from.eq(x), x_step.eq(self._lanes)]
             with m.Case(Level.TAP_X):
-                m.d.comb += x_next.eq(x_tap + i.x_tap_step)
+                m.d.comb += [x_from.eq(x_tap), x_step.eq(i.x_tap_step)]
             with m.Case(Level.TAP_Y):
-                m.d.comb += x_next.eq(x_pool)
+                m.d.comb += x_from.eq(x_pool)
             with m.Case(Level.POOL_X):
-                m.d.comb += x_next.eq(x_pool + i.x_pool_step)
+                m.d.comb += [x_from.eq(x_pool), x_step.eq(i.x_pool_step)]
             with m.Case(Level.POOL_Y):
-                m.d.comb += x_next.eq(x_output)
+                m.d.comb += x_from.eq(x_output)
             with m.Case(Level.COLUMN, Level.ROW):
-                with m.If(along_x):
-                    m.d.comb += x_next.eq(x_output + i.x_column_step)
-                with m.Elif(level == Level.COLUMN):
-                    m.d.comb += x_next.eq(x_output)
-                with m.Else():
-                    m.d.comb += x_next.eq(x_group)
+                m.d.comb += x_from.eq(Mux(along_x | (level == Level.COLUMN), x_output, x_group))
+                m.d.comb += x_step.eq(Mux(along_x, i.x_column_step, 0))
             with m.Default():
-                m.d.comb += x_next.eq(x_group + i.x_group_step)
+                m.d.comb += [x_from.eq(x_group), x_step.eq(i.x_group_step)]
+        m.d.comb += x_next.eq(Mux(self.start, i.x_first, x_from + x_step))
 
         # The feature-map row of the current output, pooled output and tap: its number, and the address of its byte 0.
-        y_shape = signed(len(i.y_first) + 1)
+        y_shape = signed(self._row_width)
         y_output, y_pool, y = (Signal(y_shape, name=f"y_{name}") for name in names[1:4])
         base_output, base_pool, base = (Signal.like(self.address, name=f"base_{name}") for name in names[1:4])
-        y_next, base_next = Signal(y_shape), Signal.like(self.address)
+        y_from, y_step, y_next = Signal(y_shape), Signal(y_shape), Signal(y_shape)
+        base_from, base_step, base_next = (Signal.like(self.address) for _ in range(3))
+        again = Signal()
         with m.Switch(level):
-            with m.Case(Level.CHUNK, Level.TAP_X):
-                m.d.comb += [y_next.eq(y), base_next.eq(base)]
-            with m.Case(Level.TAP_Y):
-                m.d.comb += [y_next.eq(y + i.y_tap_step), base_next.eq(base + i.input_tap_step)]
+            with m.Case(Level.CHUNK, Level.TAP_X, Level.TAP_Y):
+                m.d.comb += [y_from.eq(y), base_from.eq(base)]
+                m.d.comb += [y_step.eq(i.y_tap_step), base_step.eq(i.input_tap_step)]
             with m.Case(Level.POOL_X):
-                m.d.comb += [y_next.eq(y_pool), base_next.eq(base_pool)]
+                m.d.comb += [y_from.eq(y_pool), base_from.eq(base_pool)]
             with m.Case(Level.POOL_Y):
-                m.d.comb += [y_next.eq(y_pool + i.y_pool_step), base_next.eq(base_pool + i.input_pool_step)]
+                m.d.comb += [y_from.eq(y_pool), base_from.eq(base_pool)]
+                m.d.comb += [y_step.eq(i.y_pool_step), base_step.eq(i.input_pool_step)]
             with m.Case(Level.COLUMN, Level.ROW):
+                m.d.comb += [y_from.eq(y_output), base_from.eq(base_output)]
                 with m.If(~along_x):
-                    m.d.comb += [y_next.eq(y_output + i.y_row_step), base_next.eq(base_output + i.input_row_step)]
-                with m.Elif(level == Level.COLUMN):
-                    m.d.comb += [y_next.eq(y_output), base_next.eq(base_output)]
-                with m.Else():
-                    m.d.comb += [y_next.eq(i.y_first), base_next.eq(i.input_base)]
+                    m.d.comb += [y_step.eq(i.y_row_step), base_step.eq(i.input_row_step)]
+                m.d.comb += again.eq(along_x & (level == Level.ROW))
             with m.Default():
-                m.d.comb += [y_next.eq(i.y_first), base_next.eq(i.input_base)]
+                m.d.comb += again.eq(1)
+        with m.If(self.start | again):
+            m.d.comb += [y_next.eq(i.y_first), base_next.eq(i.input_base)]
+        with m.Else():
+            m.d.comb += [y_next.eq(y_from + y_step), base_next.eq(base_from + base_step)]
 
-        left = Signal.like(i.run)
+        left = Signal(min(len(i.run), self._place_width))
         word_group, word = Signal.like(self.weight_address), Signal.like(self.weight_address)
         m.d.comb += self.weight_address.eq(word)
 
+        # Whatever begins anew at this level moves to the place that is next.
+        moves = {at: Signal(name=f"moves_{at.name.lower()}") for at in Level}
+        for at, move in moves.items():
+            m.d.comb += move.eq(self.start | (self.valid & (level >= at)))
+        for at, registers in (
+            (Level.CHUNK, [(x, x_next)]),
+            (Level.TAP_X, [(x_tap, x_next)]),
+            (Level.TAP_Y, [(y, y_next), (base, base_next)]),
+            (Level.POOL_X, [(x_pool, x_next), (y_pool, y_next), (base_pool, base_next)]),
+            (Level.COLUMN, [(x_output, x_next), (y_output, y_next), (base_output, base_next)]),
+            (Level.GROUP, [(x_group, x_next)]),
+        ):
+            with m.If(moves[at]):
+                m.d.sync += [register.eq(value) for register, value in registers]
         with m.If(self.start):
-            m.d.sync += [register.eq(i.x_first) for register in (x_group, x_output, x_pool, x_tap, x)]
-            m.d.sync += [register.eq(i.y_first) for register in (y_output, y_pool, y)]
-            m.d.sync += [register.eq(i.input_base) for register in (base_output, base_pool, base)]
             m.d.sync += [register.eq(i.weight_base) for register in (word_group, word)]
-            m.d.sync += left.eq(i.run)
         with m.Elif(self.valid):
-            m.d.sync += [x.eq(x_next), y.eq(y_next), base.eq(base_next)]
-            m.d.sync += left.eq(Mux(level == Level.CHUNK, left - self._lanes, i.run))
-            with m.If(level >= Level.TAP_X):
-                m.d.sync += x_tap.eq(x_next)
-            with m.If(level >= Level.POOL_X):
-                m.d.sync += [x_pool.eq(x_next), y_pool.eq(y_next), base_pool.eq(base_next)]
-            with m.If(level >= Level.COLUMN):
-                m.d.sync += [x_output.eq(x_next), y_output.eq(y_next), base_output.eq(base_next)]
-            with m.If(level >= Level.GROUP):
-                m.d.sync += x_group.eq(x_next)
-
             m.d.sync += word.eq(word + 1)
             with m.If(i.weights_per_tap):
                 with m.If(level >= Level.TAP_X):
@@ -247,23 +251,34 @@ class InputAddress(wiring.Component):
                 m.d.sync += word_group.eq(word + 1)
             with m.Elif(level >= Level.POOL_X):
                 m.d.sync += word.eq(word_group)
+        with m.If(moves[Level.CHUNK]):
+            m.d.sync += left.eq(Mux(self.start | (level != Level.CHUNK), i.run, left - self._lanes))
 
-        # Lanes from −x up to row_bytes − x lie in the feature map, lanes up to `left` in the run. With paired rows, the
-        # lanes after the run's are those of the next row.
+        m.d.sync += self.address.eq(base + x)
+
+        # Lanes from −x up to row_bytes − x lie in the feature map, lanes up to `left` in the run. Each comparison is one
+        # of a number's low bits, and says of the others only whether they are all alike.
+        lanes, low = range(self._lanes), _log2(self._lanes)
         ahead = Signal(x_shape)
-        m.d.comb += ahead.eq(i.row_bytes - x)
-        # Each comparison is one of a number's low bits, and says of the others only whether they are all alike.
-        low, in_run = _log2(self._lanes), Signal(self._lanes)
-        far_before, far_from_end, far_from_last = ~x[low:].all(), ahead[low:-1].any(), left[low:].any()
-        for lane in range(self._lanes):
-            begun = ~x[-1] | (~far_before & (x[:low] > self._lanes - 1 - lane))
-            inside = ~ahead[-1] & (far_from_end | (ahead[:low] > lane))
-            m.d.comb += in_run[lane].eq(begun & inside & (far_from_last | (left[:low] >= lane)))
-        in_rows = (y >= 0) & (y < i.input_rows)
-        in_next_row = (y >= -1) & (y + 1 < i.input_rows) & i.paired_rows
-        run = (i.run + 1)[: _log2(self._lanes) + 1]
+        before, in_rows, in_next_row = Signal(self._lanes), Signal(), Signal()
         m.d.sync += [
-            self.address.eq(base + x),
-            self.mask.eq(Mux(in_rows, in_run, 0) | Mux(in_next_row, in_run << run, 0)),
+            ahead.eq(i.row_bytes - x),
+            before.eq(
+                Cat(
+                    (~x[-1] | (x[low:].all() & (x[:low] > self._lanes - 1 - lane)))
+                    & (left[low:].any() | (left[:low] >= lane))
+                    for lane in lanes
+                )
+            ),
+            in_rows.eq((y >= 0) & (y < i.input_rows)),
+            in_next_row.eq((y >= -1) & (y + 1 < i.input_rows) & i.paired_rows),
         ]
+        in_run, rows = Signal(self._lanes), Signal(2)
+        m.d.sync += [
+            in_run.eq(before & Cat(~ahead[-1] & (ahead[low:-1].any() | (ahead[:low] > lane)) for lane in lanes)),
+            rows.eq(Cat(in_rows, in_next_row)),
+        ]
+        # With paired rows, the lanes after the run's are those of the next row.
+        run = (i.run + 1)[: low + 1]
+        m.d.sync += self.mask.eq(Mux(rows[0], in_run, 0) | Mux(rows[1], in_run << run, 0))
         return m

@@ -1,6 +1,6 @@
 """The writer: where in activation memory each beat of results goes."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,7 +28,7 @@ class Writer(wiring.Component):
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self._beat_bytes = config.requantizers
+        self._beat_bytes, self._count_width = config.requantizers, config.count_width
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -47,27 +47,44 @@ class Writer(wiring.Component):
         group, row, column, beat = (
             Signal.like(self.address, name=name) for name in ("group", "row", "column", "beat_")
         )
-        group_left, left = Signal.like(i.output_channels), Signal.like(i.output_channels)
+        # Of beats beyond the last channel, which may follow it within a group, none is written.
+        left_shape = signed(self._count_width + 1)
+        group_left, left = Signal(left_shape), Signal(left_shape)
         m.d.comb += [self.address.eq(beat), self.done.eq(self.beat & (self.beat_level == Level.END))]
-        with m.If(self.beat):
-            m.d.comb += self.count.eq(Mux(left < self._beat_bytes, left, self._beat_bytes))
+        whole_beats = left >> self._beat_bytes.bit_length() - 1
+        with m.If(self.beat & (left > 0)):
+            m.d.comb += self.count.eq(Mux(whole_beats != 0, self._beat_bytes, left))
 
-        after = Signal.like(left)
-        m.d.comb += after.eq(Mux(left < self._beat_bytes, 0, left - self._beat_bytes))
-        with m.If(self.start):
-            m.d.sync += [register.eq(i.output_base) for register in (group, row, column, beat)]
-            m.d.sync += [register.eq(i.output_channels) for register in (group_left, left)]
-        with m.Elif(self.beat):
-            with m.Switch(self.beat_level):
-                with m.Case(Level.COLUMN):
-                    m.d.sync += [register.eq(column + i.output_column_step) for register in (column, beat)]
-                    m.d.sync += left.eq(group_left)
-                with m.Case(Level.ROW):
-                    m.d.sync += [register.eq(row + i.output_row_step) for register in (row, column, beat)]
-                    m.d.sync += left.eq(group_left)
-                with m.Case(Level.GROUP):
-                    m.d.sync += [register.eq(group + i.output_group_step) for register in (group, row, column, beat)]
-                    m.d.sync += [register.eq(after) for register in (group_left, left)]
-                with m.Default():
-                    m.d.sync += [beat.eq(beat + self._beat_bytes), left.eq(after)]
+        # What moves on is one of the registers plus a step, and whatever begins anew there moves with it.
+        origin, step, following = (Signal.like(self.address) for _ in range(3))
+        with m.Switch(self.beat_level):
+            with m.Case(Level.COLUMN):
+                m.d.comb += [origin.eq(column), step.eq(i.output_column_step)]
+            with m.Case(Level.ROW):
+                m.d.comb += [origin.eq(row), step.eq(i.output_row_step)]
+            with m.Case(Level.GROUP):
+                m.d.comb += [origin.eq(group), step.eq(i.output_group_step)]
+            with m.Default():
+                m.d.comb += [origin.eq(beat), step.eq(self._beat_bytes)]
+        m.d.comb += following.eq(Mux(self.start, i.output_base, origin + step))
+        after = Signal(left_shape)
+        m.d.comb += after.eq(left - self._beat_bytes)
+        outer = self.beat_level == Level.GROUP
+        with m.If(self.start | self.beat):
+            m.d.sync += beat.eq(following)
+            for register, levels in (
+                (column, (Level.COLUMN, Level.ROW, Level.GROUP)),
+                (row, (Level.ROW, Level.GROUP)),
+                (group, (Level.GROUP,)),
+            ):
+                with m.If(self.start | self.beat_level.matches(*levels)):
+                    m.d.sync += register.eq(following)
+            with m.If(self.start):
+                m.d.sync += [register.eq(i.output_channels) for register in (group_left, left)]
+            with m.Elif(self.beat_level.matches(Level.COLUMN, Level.ROW)):
+                m.d.sync += left.eq(group_left)
+            with m.Else():
+                m.d.sync += left.eq(after)
+                with m.If(outer):
+                    m.d.sync += group_left.eq(after)
         return m

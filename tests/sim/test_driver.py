@@ -230,6 +230,8 @@ def test_the_log_has_an_entry_for_each_instruction(count):
     program = program_of(config, instructions=(instruction(),) * count, layers=(Layer("l", "o", "logits", 0, 1, 0),))
     memory = Memory(config)
     driver = Driver(memory, program)
-    memory.write(address(Region.LOG, 0), np.arange(count * LOG_PIECES, dtype=np.uint32))
-    expected = [LogRecord(4 * place, 4 * place + 1, 4 * place + 2) for place in range(count)]
+    expected = [LogRecord(4 * place + 9, 3 * place + 1, place) for place in range(count)]
+    totals = np.zeros((count, LOG_PIECES), np.uint32)
+    totals[:, :3] = np.cumsum([(record.cycles, record.busy, record.stall_drain) for record in expected], axis=0)
+    memory.write(address(Region.LOG, 0), totals.reshape(-1))
     assert driver.log() == expected

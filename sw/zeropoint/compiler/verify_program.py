@@ -26,7 +26,8 @@ def verify(program: Program) -> None:
     - ``PAIR`` has shared parameters: its beats come later than the parameters that would go with them.
     - ADD, SUB, MUL and left shifts are those of a configuration that has them. MUL has no shift of its own. A ``table``
       is one that the program fills.
-    - The loops take no row number beyond 2^16 − 1 and no place in a row beyond 2^20 − 1, masked out or not.
+    - The loops take no row number, no place in a row and no count beyond what the configuration's memory needs
+      (``row_width``, ``place_width``, ``count_width``), masked out or not.
     - Weights, and the parameters of channels that are written, come from words that the program fills.
     - Activations that are read, which are those that are not masked out, and written lie in the activation memory.
     - No instruction reads a byte that it writes.
@@ -118,12 +119,18 @@ def _shape_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
     yield from _mode_problems(config, i)
     (down, along), pools = _axes(i), i.pool_rows
     y_last = i.y_first + (down - 1) * i.y_row_step + (pools - 1) * i.y_pool_step + (i.taps_y - 1) * i.y_tap_step
-    if y_last >= 1 << 16:
-        yield f"y_first: the last kernel row lies in row {y_last}, but rows are counted up to {(1 << 16) - 1}"
+    limit = 1 << config.row_width - 1
+    if i.y_first < -limit or y_last >= limit:
+        yield f"y_first: kernel rows lie in rows {i.y_first} to {y_last}, but these are {-limit} to {limit - 1}"
     starts = (i.groups, i.x_group_step), (along, i.x_column_step), (i.pool_columns, i.x_pool_step)
     x_last = i.x_first + sum((count - 1) * step for count, step in (*starts, (i.taps_x, i.x_tap_step))) + i.run - 1
-    if x_last >= _ADDRESSES:
-        yield f"x_first: the last tap ends at byte {x_last} of a row, but these are counted up to {_ADDRESSES - 1}"
+    limit = min(_ADDRESSES, 1 << config.place_width - 1)
+    if i.x_first < -limit or x_last >= limit:
+        yield f"x_first: taps lie in bytes {i.x_first} to {x_last} of a row, but these are {-limit} to {limit - 1}"
+    chunks = -(-i.run // config.lanes)
+    for name, count in (("groups", i.groups), ("rows", i.rows), ("columns", i.columns), ("run", chunks)):
+        if count > 1 << config.count_width:
+            yield f"{name}: {count} turns are more than the {1 << config.count_width} that this configuration counts"
 
 
 def _mode_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:

@@ -413,20 +413,25 @@ PLAIN = Instruction(end=1, run=2, row_bytes=2, output_base=90)
             "output_base: byte 5 is written, but the same instruction reads it",
         ),
         (
-            {"y_first": 65535 - 60000 - 5 * 7, "rows": 60001, "y_row_step": 1, "pool_rows": 6, "y_pool_step": 7},
-            {"y_first": 65536 - 60000 - 5 * 7, "columns": 60001, "y_row_step": 1, "pool_rows": 6, "y_pool_step": 7}
+            {"y_first": 255 - 200 - 5 * 7, "rows": 201, "y_row_step": 1, "pool_rows": 6, "y_pool_step": 7},
+            {"y_first": 256 - 200 - 5 * 7, "columns": 201, "y_row_step": 1, "pool_rows": 6, "y_pool_step": 7}
             | {"swap_axes": 1},
-            "y_first: the last kernel row lies in row 65536, but rows are counted up to 65535",
+            "y_first: kernel rows lie in rows 21 to 256, but these are -256 to 255",
         ),
         (
-            {"rows": 65536, "y_row_step": 1, "input_rows": 1},
-            {"rows": 65536, "y_row_step": 1, "input_rows": 1, "y_first": 1},
-            "y_first: the last kernel row lies in row 65536, but rows are counted up to 65535",
+            {"rows": 256, "y_row_step": 1, "input_rows": 1},
+            {"rows": 256, "y_row_step": 1, "input_rows": 1, "y_first": 1},
+            "y_first: kernel rows lie in rows 1 to 256, but these are -256 to 255",
         ),
         (
-            {"x_first": (1 << 20) - 2},
-            {"x_first": (1 << 20) - 1},
-            "x_first: the last tap ends at byte 1048576 of a row, but these are counted up to 1048575",
+            {"rows": 256},
+            {"rows": 257},
+            "rows: 257 turns are more than the 256 that this configuration counts",
+        ),
+        (
+            {"x_first": 254},
+            {"x_first": 255},
+            "x_first: taps lie in bytes 255 to 256 of a row, but these are -256 to 255",
         ),
         ({}, {"end": 0}, "end is 0, but must be 1 in the last instruction and 0 in all others"),
     ],
@@ -454,9 +459,9 @@ def test_weights_per_tap_use_the_words_of_one_tap() -> None:
 def test_the_largest_loops_are_verified_in_no_time() -> None:
     huge = replace(
         PLAIN,
-        rows=65536,
-        columns=65536,
-        groups=65536,
+        rows=256,
+        columns=256,
+        groups=256,
         taps_y=256,
         taps_x=4096,
         run=1,
@@ -465,7 +470,7 @@ def test_the_largest_loops_are_verified_in_no_time() -> None:
         weights_per_tap=1,
         parameters_shared=1,
     )
-    with pytest.raises(ZeropointError, match="output_channels must be 131071 to 131072"):
+    with pytest.raises(ZeropointError, match="output_channels must be 511 to 512"):
         verify(program_of(huge))
     verify(program_of(replace(huge, groups=1, output_channels=1)))
 
@@ -504,7 +509,7 @@ def config_of(lanes: int, columns: int, pe: str, window_taps: int) -> Accelerato
 def models() -> Iterator[QuantizedModel]:
     for seed in range(8):
         yield random_model(seed)
-        yield random_model(seed, movement=True)
+        yield random_model(seed, more=True)
     for seed in range(12):
         yield first_layers(seed)
 

@@ -1,0 +1,69 @@
+"""Other programs: how they are run, and what is said when they fail or are not there."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import util
+from pathlib import Path
+
+from zeropoint.errors import ZeropointError
+
+#: Lines of a failed program's output that its error quotes, where none of them says what is wrong.
+_QUOTED = 5
+
+
+def yowasp(tool: str, needed_for: str, extra: str, advice: str = "") -> list[str]:
+    """Return the command that runs a YoWASP tool in this Python; arguments are to be added to it.
+
+    These tools do not see /tmp: they are to be given relative names in the folder that they run in.
+
+    Parameters
+    ----------
+    tool
+        The name that its package and its function share, such as ``yosys`` or ``nextpnr-ecp5``.
+    needed_for, extra, advice
+        What needs the tool, the extra of Zeropoint that installs it, and what else can be done, for the error.
+
+    Raises
+    ------
+    ZeropointError
+        If the tool is not installed.
+    """
+    package = f"yowasp_{tool.replace('-', '_')}"
+    if util.find_spec(package) is None:
+        raise ZeropointError(
+            f"{needed_for} needs the package yowasp-{tool}; run pip install 'zeropoint[{extra}]'{advice}"
+        )
+    run = f"import sys, {package}; sys.exit({package}.run_{tool.replace('-', '_')}(sys.argv[1:]))"
+    return [sys.executable, "-c", run]
+
+
+def run(command: Sequence[str], folder: Path, what: str) -> None:
+    """Run a command in a folder, without input, and wait for its end; it ends with all its processes if this does.
+
+    Raises
+    ------
+    ZeropointError
+        If its exit status is not 0: ``what`` failed, with that status, and which error it printed.
+    """
+    child = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        process_group=0,
+    )
+    try:
+        output, _ = child.communicate()
+    except BaseException:
+        # A compiler has processes of its own, which would go on for minutes.
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        raise
+    if child.returncode:
+        lines = output.decode(errors="replace").strip().splitlines()
+        said = [line for line in lines if line.startswith("ERROR: ")] or lines[-_QUOTED:]
+        raise ZeropointError(f"{what} failed with status {child.returncode}: {' | '.join(said)}")
