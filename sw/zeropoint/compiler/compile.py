@@ -8,9 +8,9 @@ import numpy as np
 
 from zeropoint.compiler.allocate import DoesNotFit, Request, allocate
 from zeropoint.compiler.capacity import check_fits, shortage
+from zeropoint.compiler.copies import byte_steps
 from zeropoint.compiler.emit import Emitter, Place, map_shape
 from zeropoint.compiler.lower import LOWERINGS, lower
-from zeropoint.compiler.movement import byte_steps
 from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Part, Step, plan, row_pitches, written_in_place
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program

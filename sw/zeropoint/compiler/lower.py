@@ -3,13 +3,14 @@
 Convolutions read a kernel row's taps as one contiguous run of bytes, which NHWC makes them, so that any number of
 channels fills the lanes (``weighted``). Layers whose output channels each read their own input channel put channels on
 the lanes and pass lane ``c`` to column ``c`` by weights that are zero elsewhere (``channelwise``). So do copies, which
-are loops of any steps (``movement``).
+are loops of any steps (``copies``, ``movement``).
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from zeropoint.compiler import channelwise, movement, weighted
+from zeropoint.compiler.copies import broadcast, fill
 from zeropoint.compiler.emit import Emitter, Place
 from zeropoint.compiler.plan import Step
 from zeropoint.errors import ZeropointError
@@ -80,9 +81,9 @@ def lower(model: QuantizedModel, step: Step, places: Mapping[str, Place], emitte
         for name, place in held.items():
             data = model.tensor(name).data
             if data is None:
-                movement.broadcast(emitter, places[name], place)
+                broadcast(emitter, places[name], place)
             else:
-                movement.fill(emitter, data, place)
+                fill(emitter, data, place)
         if isinstance(operator, Conv2D):
             weighted.lower_conv(model, operator, step.pool, sources, target, emitter)
         else:
