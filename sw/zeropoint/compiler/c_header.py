@@ -14,6 +14,8 @@ _BYTES_A_LINE = 16
 def c_header(program: Program) -> str:
     """Return a C99 header with the program's images as constant arrays, its figures and the host's address map.
 
+    Of a program without tables there is no array of them, and the figure ``..._TABLES`` is 0.
+
     Names begin with the program's own, so that one file can include several such headers. An image of up to 64 bits a
     word is an array of ``uint8_t`` to ``uint64_t``; a wider one is ``uint8_t [depth][bytes]``, the least significant
     byte first.
@@ -31,6 +33,7 @@ def c_header(program: Program) -> str:
         "HOST_BYTES": config.host_bytes,
         "LOG_ENTRIES": config.max_instructions,
         "INSTRUCTIONS": len(program.instructions),
+        "TABLES": len(program.tables),
         "LAYERS": len(program.layers),
         "MACS": program.macs,
     }
@@ -79,6 +82,7 @@ def _address_map() -> list[str]:
         f"#define ZEROPOINT_INSTRUCTION_WORDS {isa.INSTRUCTION_WORDS}",
         f"#define ZEROPOINT_LOG_PIECES {isa.LOG_PIECES}",
         f"#define ZEROPOINT_PARAMETER_PIECES {isa.PARAMETER_PIECES}",
+        f"#define ZEROPOINT_TABLE_ENTRIES {isa.TABLE_ENTRIES}",
         "#endif",
     ]
 

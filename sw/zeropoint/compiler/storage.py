@@ -5,11 +5,13 @@
     {"format": "zeropoint-program", "version": 2, "instruction_format": "…",
      "name", "model_sha256", "config", "input", "output",
      "tensors": [buffer, …], "layers": [layer, …], "host_steps": [step, …],
-     "images": {"program": {"width", "depth", "files": {"mem": {"file", "sha256"}, …}}, "weights": …, "parameters": …},
+     "images": {"program": {"width", "depth", "files": {"mem": {"file", "sha256"}, …}}, "weights": …, "parameters": …,
+                "tables": …},
      "documents": {"program.h": "sha256", "program.lst": "sha256"}, "metadata": {text: text}, "sha256": "…"}
 
 A buffer is ``{"tensor", "address", "shape", "dtype", "scale", "zero_point", "row_pitch", "column_pitch"}``; layers and
 host steps have the fields of their classes in ``zeropoint.compiler.program``; ``input`` and ``output`` name tensors.
+There is an image ``tables`` only of programs that have any.
 ``instruction_format`` is a digest of where the instruction's fields lie. The manifest's own ``sha256`` covers all its
 other entries, as JSON with sorted keys and no spaces; ``model_sha256`` is the digest of the quantized model.
 
@@ -189,7 +191,7 @@ def _load(folder: Path, data: bytes, image_format: str) -> Program:
     weights = contents("weights", 8 * config.word_bytes, config.weight_words, lambda image: image.words)
     parameters = contents("parameters", PARAMETER_WIDTH, config.parameter_channels, parameters_from)
     tables = np.zeros((0, TABLE_ENTRIES), np.uint8)
-    if "tables" in entries:
+    if config.tables and "tables" in entries:
         tables = contents("tables", 8, config.tables * TABLE_ENTRIES, tables_from)
     entries.end()
     first, last = (tensors[name] for name in ends)

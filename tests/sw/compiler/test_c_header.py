@@ -31,16 +31,21 @@ int main(void) {
     bytes("program", NAME_program, sizeof NAME_program);
     bytes("weights", NAME_weights, sizeof NAME_weights);
     bytes("parameters", NAME_parameters, sizeof NAME_parameters);
-    printf("\"figures\": [%d,%d,%d,%d,%d,%d,%d,%d],", PREFIX_LANES, PREFIX_COLUMNS, PREFIX_REQUANTIZERS,
-           PREFIX_INSTRUCTIONS, PREFIX_LAYERS, PREFIX_MACS, PREFIX_WEIGHTS_DEPTH, PREFIX_LOG_ENTRIES);
+#if PREFIX_TABLES
+    bytes("tables", NAME_tables, sizeof NAME_tables);
+#endif
+    printf("\"figures\": [%d,%d,%d,%d,%d,%d,%d,%d,%d],", PREFIX_LANES, PREFIX_COLUMNS, PREFIX_REQUANTIZERS,
+           PREFIX_INSTRUCTIONS, PREFIX_LAYERS, PREFIX_MACS, PREFIX_WEIGHTS_DEPTH, PREFIX_LOG_ENTRIES,
+           PREFIX_TABLES * ZEROPOINT_TABLE_ENTRIES);
     printf("\"input\": [%d,%d,%d,%d,%d,%d,%.17g,%d],", PREFIX_INPUT_ADDRESS, PREFIX_INPUT_BYTES, PREFIX_INPUT_ROWS,
            PREFIX_INPUT_ROW_BYTES, PREFIX_INPUT_ROW_PITCH, PREFIX_INPUT_SIGNED, PREFIX_INPUT_SCALE,
            PREFIX_INPUT_ZERO_POINT);
     printf("\"output\": [%d,%d,%d,%d,%d,%d,%.17g,%d],", PREFIX_OUTPUT_ADDRESS, PREFIX_OUTPUT_BYTES,
            PREFIX_OUTPUT_ROWS, PREFIX_OUTPUT_ROW_BYTES, PREFIX_OUTPUT_ROW_PITCH, PREFIX_OUTPUT_SIGNED,
            PREFIX_OUTPUT_SCALE, PREFIX_OUTPUT_ZERO_POINT);
-    printf("\"addresses\": [%u,%u,%u]}", ZEROPOINT_REGION_CONTROL | ZEROPOINT_REGISTER_CYCLES,
-           ZEROPOINT_REGION_ACTIVATIONS | 77u, ZEROPOINT_REGION_LOG | ZEROPOINT_LOG_STALL_DRAIN);
+    printf("\"addresses\": [%u,%u,%u,%u]}", ZEROPOINT_REGION_CONTROL | ZEROPOINT_REGISTER_CYCLES,
+           ZEROPOINT_REGION_ACTIVATIONS | 77u, ZEROPOINT_REGION_LOG | ZEROPOINT_LOG_STALL_DRAIN,
+           ZEROPOINT_REGION_TABLES | 257u);
     return 0;
 }
 """
@@ -81,14 +86,23 @@ def test_a_c_compiler_finds_every_byte_and_figure(tmp_path: Path, lanes: int, co
         # Bytes as they lie in the memory of a little-endian machine, which is where tests run.
         np.testing.assert_array_equal(found[image.name], image.words.reshape(-1))
     config = program.config
-    assert found["figures"] == [lanes, columns, config.requantizers, 5, 2, program.macs, 19, 2048 // 29]
+    assert found["figures"] == [lanes, columns, config.requantizers, 5, 2, program.macs, 19, 2048 // 29, 512]
     assert found["input"] == buffer_figures(program.input) == [1, 72, 4, 15, 19, True, 0.1, -128]
     assert found["output"] == buffer_figures(program.output)
     assert found["addresses"] == [
         address(Region.CONTROL, Register.CYCLES),
         address(Region.ACTIVATIONS, 77),
         address(Region.LOG, LogEntry.STALL_DRAIN),
+        address(Region.TABLES, 257),
     ]
+
+
+@needs_compiler
+def test_the_header_of_a_program_without_tables_has_none(tmp_path: Path) -> None:
+    program = make_program(tables=np.zeros((0, 256), np.uint8))
+    found = printed(tmp_path, c_header(program), "a_network")
+    assert "tables" not in found
+    assert found["figures"][-1] == 0
 
 
 @needs_compiler

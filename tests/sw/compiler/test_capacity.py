@@ -12,7 +12,7 @@ from zeropoint.compiler.capacity import MEMORIES, check_fits
 from zeropoint.errors import ZeropointError
 from zeropoint_hw.config import AcceleratorConfig
 
-CONFIG = AcceleratorConfig(activation_bytes=1024, weight_bytes=4096, parameter_channels=64, program_words=290)
+CONFIG = AcceleratorConfig(activation_bytes=1024, weight_bytes=4096, parameter_channels=64, program_words=290, tables=1)
 
 
 @pytest.mark.parametrize("field", MEMORIES)
@@ -55,6 +55,8 @@ def test_a_network_fits_once_all_advice_is_taken(config: AcceleratorConfig) -> N
     current = builder.input(9, 9, 5)
     for channels in (33, 41, 27, 31) * 3:
         current = builder.conv(current, channels, (1, 1))
+    for _ in range(2):
+        current = builder.logistic(builder.requantize(current))
     model = builder.build(current)
     for _ in MEMORIES:
         with pytest.raises(ZeropointError) as info:

@@ -17,6 +17,8 @@ from zeropoint.compiler.program import Program
 from zeropoint.compiler.storage import MANIFEST, files_of, load, manifest_digest, save
 from zeropoint.errors import ZeropointError
 
+IMAGES = ("program", "weights", "parameters", "tables")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -30,11 +32,19 @@ def assert_same(a: Program, b: Program) -> None:
     assert list(a.tensors.items()) == list(b.tensors.items())
     assert dict(a.metadata) == dict(b.metadata)
     np.testing.assert_array_equal(a.weights, b.weights)
+    np.testing.assert_array_equal(a.tables, b.tables)
     for name in ("bias", "multiplier", "shift"):
         np.testing.assert_array_equal(getattr(a.parameters, name), getattr(b.parameters, name))
 
 
 # Round trips
+
+
+def test_a_program_without_tables_has_no_image_of_them(tmp_path: Path) -> None:
+    program = make_program(tables=np.zeros((0, 256), np.uint8))
+    save(program, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("tables.*"))
+    assert_same(load(tmp_path / "out"), program)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -56,7 +66,7 @@ def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_folder_holds_every_format_a_listing_and_a_header(folder: Path) -> None:
-    images = {f"{name}.{format}" for name in ("program", "weights", "parameters") for format in FORMATS}
+    images = {f"{name}.{format}" for name in IMAGES for format in FORMATS}
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert names == images | {"manifest.json", "program.lst", "program.h"}
 
@@ -98,7 +108,7 @@ def test_an_unknown_format_is_a_mistake_of_the_caller(folder: Path) -> None:
 # Damaged images
 
 
-@pytest.mark.parametrize("name", ["program", "weights", "parameters"])
+@pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_missing_cut_or_changed_image_is_named(folder: Path, name: str, format: str) -> None:
     path = folder / f"{name}.{format}"
@@ -253,6 +263,10 @@ WEIGHTS = ("images", "weights")
         (setting(*WEIGHTS, "depth", to=1 << 60), "'weights': 'depth' must be 1 to 80, not 1152921504606846976"),
         (setting(*WEIGHTS, "depth", to=72), "weights.mem', line 74: there are more than the 72 words expected"),
         (setting(*WEIGHTS, "depth", to=74), "weights.mem': it has 73 words instead of 74"),
+        (setting("images", "tables", "depth", to=9 * 256), "'tables': 'depth' must be 1 to 2048, not 2304"),
+        (setting("images", "tables", "width", to=9), "'tables': 'width' must be 8, not 9"),
+        (setting("config", "tables", to=0), "'images' has the unknown entry 'tables'"),
+        (setting("config", "tables", to=1), "'tables': 'depth' must be 1 to 256, not 512"),
         (setting(*WEIGHTS, "width", to=63), "'weights': 'width' must be 64, not 63"),
         (setting("images", "program", "depth", to=119), "program.mem', line 121: there are more than the 119 words"),
         (setting(*WEIGHTS, "files", "mem", "file", to="program.mem"), "program.mem': its contents do not match"),
@@ -282,6 +296,12 @@ def replace_image(folder: Path, name: str, change: Callable[[Any], object]) -> N
     data = np.frombuffer(path.read_bytes(), np.uint8).copy()
     change(data)
     path.write_bytes(data.tobytes())
+    note_digest(folder, name)
+
+
+def note_digest(folder: Path, name: str) -> None:
+    """Write the digest of an image's bytes into the manifest."""
+    path = folder / f"{name}.bin"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     edit(folder, setting("images", name, "files", "bin", "sha256", to=digest))
 
@@ -289,11 +309,22 @@ def replace_image(folder: Path, name: str, change: Callable[[Any], object]) -> N
 def test_images_made_with_care_are_still_checked(folder: Path) -> None:
     replace_image(folder, "weights", lambda data: data.__setitem__(0, data[0] ^ 1))
     assert load(folder, "bin").weights[0, 0] == make_program().weights[0, 0] ^ 1
+    replace_image(folder, "tables", lambda data: data.__setitem__(257, data[257] ^ 4))
+    assert load(folder, "bin").tables[1, 1] == make_program().tables[1, 1] ^ 4
     replace_image(folder, "parameters", lambda data: data.__setitem__(8, 31))
     with pytest.raises(ZeropointError, match=r"parameters\.bin': a shift must be -31 to 30"):
         load(folder, "bin")
     replace_image(folder, "program", lambda data: data.__setitem__(0, data[0] | 6))
     with pytest.raises(ZeropointError, match=r"program\.bin': instruction 0: 3 is not a valid Accumulate"):
+        load(folder, "bin")
+
+
+def test_a_table_that_is_not_whole_is_refused(folder: Path) -> None:
+    path = folder / "tables.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    note_digest(folder, "tables")
+    edit(folder, setting("images", "tables", "depth", to=511))
+    with pytest.raises(ZeropointError, match=r"tables\.bin': 511 entries are no whole tables of 256"):
         load(folder, "bin")
 
 
