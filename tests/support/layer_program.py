@@ -13,6 +13,8 @@ from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.isa import Accumulate, Instruction, Round
 from zeropoint_hw.layout import Level
 
+_ROUNDING = {Round.DOUBLE: Rounding.DOUBLE, Round.SINGLE: Rounding.SINGLE}
+
 
 @dataclass(frozen=True)
 class ArrayCycle:
@@ -129,7 +131,7 @@ def execute(
     tables: Sequence[Sequence[int]] = (),
 ) -> None:
     """Execute an instruction on an activation memory; ``parameters`` are bias, multiplier and shift of each channel."""
-    rounding = {Round.DOUBLE: Rounding.DOUBLE, Round.SINGLE: Rounding.SINGLE}[i.rounding]
+    rounding = _ROUNDING[i.rounding]
     group_channels = i.beats * config.requantizers
     window: list[list[int]] = []
     for at, sums in output_sums(i, config, memory, weights):
@@ -164,8 +166,9 @@ def _accumulated(i: Instruction, dots: npt.NDArray[np.int64]) -> npt.NDArray[np.
     ]
     if i.pair_multiply:
         return first * other
-    scaled = multiply_by_quantized_multiplier(first << 20, 1 << 30, 0)
-    return scaled + multiply_by_quantized_multiplier(other << 20, i.pair_multiplier, -i.pair_shift)
+    rounding = _ROUNDING[i.rounding]
+    scaled = multiply_by_quantized_multiplier(first << 20, 1 << 30, 0, rounding)
+    return scaled + multiply_by_quantized_multiplier(other << 20, i.pair_multiplier, -i.pair_shift, rounding)
 
 
 def random_loops(rng: np.random.Generator, lanes: int, address_bits: int = 20) -> dict[str, int]:

@@ -14,8 +14,11 @@ from zeropoint.model import (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    LeakyRelu,
+    Logistic,
     MaxPool2D,
     Mean,
+    Mul,
     Operator,
     Pad,
     Padding,
@@ -26,6 +29,7 @@ from zeropoint.model import (
     ResizeNearestNeighbor,
     Softmax,
     StridedSlice,
+    Sub,
     Tensor,
     Transpose,
 )
@@ -145,16 +149,42 @@ class ModelBuilder:
         return self._add(FullyConnected, source, target, clamp=self._clamp(), **names)
 
     def add(self, source: str, other: str) -> str:
-        return self._add(Add, source, other=other, clamp=self._clamp())
+        return self.binary(Add, source, other)
 
-    def add_constant(self, source: str, *shape: int) -> str:
+    def binary(self, operator: type[Operator], source: str, other: str, **fields: Any) -> str:
+        """Append an Add, Sub or Mul of two activations."""
+        return self._add(
+            operator, source, self._scaled(operator, source, other), other=other, clamp=self._clamp(), **fields
+        )
+
+    def constant(self, operator: type[Operator], source: str, *shape: int, **fields: Any) -> str:
+        """Append an Add, Sub or Mul of an activation and a constant of any shape that fits."""
         name, info = f"constant_{len(self.operators)}", np.iinfo(self.dtype)
         data = self.rng.integers(info.min, info.max + 1, shape).astype(self.dtype)
         self.tensors[name] = Tensor(name, shape, self.dtype, self._quantization(), data)
-        return self._add(Add, source, other=name, constant=True, clamp=self._clamp())
+        return self.binary(operator, source, name, constant=True, **fields)
 
-    def concatenation(self, axis: int, source: str, *others: str) -> str:
-        return self._add(Concatenation, source, self.tensors[source].quantization, others=others, axis=axis)
+    def add_constant(self, source: str, *shape: int) -> str:
+        return self.constant(Add, source, *shape)
+
+    def _scaled(self, operator: type[Operator], source: str, other: str) -> Quantization | None:
+        """Return an output quantization under which a product fills the range; a sum does with any."""
+        if operator is not Mul:
+            return None
+        scale = 40 * self.tensors[source].scale * self.tensors[other].scale * self.rng.uniform(0.5, 2)
+        return Quantization((float(scale),), self._quantization().zero_point)
+
+    def leaky_relu(self, source: str, alpha: float) -> str:
+        return self._add(LeakyRelu, source, alpha=alpha)
+
+    def logistic(self, source: str) -> str:
+        least = np.iinfo(self.dtype).min
+        return self._add(Logistic, source, Quantization((1 / 256,), (int(least),)))
+
+    def concatenation(self, axis: int, source: str, *others: str, rescales: bool = False) -> str:
+        """Append a concatenation, of a quantization of its own, which only uint8 can have, if it ``rescales``."""
+        quantization = None if rescales else self.tensors[source].quantization
+        return self._add(Concatenation, source, quantization or self._quantization(), others=others, axis=axis)
 
     def strided_slice(
         self, source: str, begin: tuple[int, ...], stride: tuple[int, ...], shape: tuple[int, ...]
@@ -193,20 +223,23 @@ class ModelBuilder:
         return QuantizedModel(name, self.tensors, tuple(self.operators), "input", output, {}, rounding)
 
 
-def random_model(seed: int, operators: int = 6, size: int = 9, movement: bool = False) -> QuantizedModel:
+def random_model(seed: int, operators: int = 6, size: int = 9, more: bool = False) -> QuantizedModel:
     """Return a random network of about so many operators on feature maps of up to ``size`` squared.
 
     Parameters
     ----------
-    movement
-        Whether there are operators that move values, which the ONNX export does not write, and constant operands.
+    more
+        Whether there are operators that the ONNX export does not write, too: those that move values or look them up in
+        tables, and SUB and MUL, with and without constants.
     """
     rng = np.random.default_rng(seed)
     builder = ModelBuilder(rng, dtype=["int8", "uint8"][rng.integers(2)], weight_zero_points=bool(rng.random() < 0.5))
     current = builder.input(*(int(n) for n in rng.integers(3, size + 1, 2)), int(rng.integers(1, 20)))
     for _ in range(operators - 2):
-        moves = movement and rng.random() < 0.5
-        current = (_random_movement if moves else _random_operator)(rng, builder, current)
+        kind = _random_operator
+        if more:
+            kind = [_random_operator, _random_movement, _random_elementwise][rng.choice(3, p=[0.4, 0.35, 0.25])]
+        current = kind(rng, builder, current)
     if rng.random() < 0.5:
         current = builder.mean(current)
     current = builder.fully_connected(current, int(rng.integers(1, 20)))
@@ -268,6 +301,33 @@ def _random_movement(rng: np.random.Generator, builder: ModelBuilder, source: st
         case _:
             sizes = [1 if rng.random() < 0.4 else n for n in shape]
             return builder.add_constant(source, *sizes[int(rng.integers(4)) :])
+
+
+def _random_elementwise(rng: np.random.Generator, builder: ModelBuilder, source: str) -> str:
+    shape = builder.tensors[source].shape
+    kind = [Sub, Mul][rng.integers(2)]
+    fields = {"reverse": bool(rng.integers(2))} if kind is Sub else {}
+    match rng.integers(6):
+        case 0:
+            return builder.binary(kind, source, builder.conv(source, shape[2], (1, 1)), **fields)
+        case 1:
+            # One of the two is broadcast.
+            sizes = [1 if rng.random() < 0.5 else n for n in shape]
+            other = builder.strided_slice(source, (0, 0, 0), (1, 1, 1), tuple(sizes))
+            pair = (source, other) if rng.random() < 0.5 else (other, source)
+            return builder.binary(kind, *pair, **fields)
+        case 2:
+            sizes = [1 if rng.random() < 0.4 else n for n in shape]
+            return builder.constant(kind, source, *sizes[int(rng.integers(4)) :], **fields)
+        case 3:
+            return builder.logistic(source)
+        case 4 if builder.dtype == "uint8":
+            axis = int(rng.integers(3))
+            parts = [source, _random_slice(rng, builder, source, 1 << axis), builder.requantize(source)]
+            chosen = [parts[index] for index in rng.permutation(3)[: int(rng.integers(2, 4))]]
+            return builder.concatenation(axis, *chosen, rescales=True)
+        case _:
+            return builder.leaky_relu(source, float(rng.choice([0.1, -0.3, 1.5])))
 
 
 def _random_slice(rng: np.random.Generator, builder: ModelBuilder, source: str, axes: int) -> str:

@@ -66,7 +66,7 @@ def test_every_movement(config, dtype, channels):
 @everywhere
 @pytest.mark.parametrize("seed", range(15))
 def test_random_networks(config, seed):
-    model = random_model(seed, operators=7, movement=True)
+    model = random_model(seed, operators=7, more=True)
     assert_exact(simulated(model, random_input(model, 2, seed), config))
 
 
@@ -75,10 +75,10 @@ def test_random_networks(config, seed):
 @pytest.mark.parametrize("block", range(10))
 def test_many_random_networks(config, block):
     for seed in range(2000 + 30 * block, 2030 + 30 * block):
-        model = random_model(seed, operators=4 + seed % 9, movement=True)
+        model = random_model(seed, operators=4 + seed % 9, more=True)
         assert_exact(simulated(model, random_input(model, 2, seed), config))
 
 
 def test_the_random_networks_have_every_form():
-    kinds = {operator.kind for seed in range(15) for operator in random_model(seed, 7, movement=True).operators}
+    kinds = {operator.kind for seed in range(15) for operator in random_model(seed, 7, more=True).operators}
     assert kinds >= {"Concatenation", "StridedSlice", "Transpose", "ResizeNearestNeighbor", "Pad", "Add"}
