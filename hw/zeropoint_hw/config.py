@@ -169,7 +169,7 @@ class AcceleratorConfig:
 
     @property
     def count_width(self) -> int:
-        """Bits that count outputs, positions or groups, minus one: no dimension is larger than the activation memory."""
+        """Bits that count outputs, positions or groups, minus one: the memory has no more than that."""
         return min(16, (self.activation_bytes - 1).bit_length() + 1)
 
     @property

@@ -256,8 +256,8 @@ class InputAddress(wiring.Component):
 
         m.d.sync += self.address.eq(base + x)
 
-        # Lanes from −x up to row_bytes − x lie in the feature map, lanes up to `left` in the run. Each comparison is one
-        # of a number's low bits, and says of the others only whether they are all alike.
+        # Lanes from −x up to row_bytes − x lie in the feature map, lanes up to `left` in the run. Each comparison is of
+        # a number's low bits, and asks of the others only whether they are all alike.
         lanes, low = range(self._lanes), _log2(self._lanes)
         ahead = Signal(x_shape)
         before, in_rows, in_next_row = Signal(self._lanes), Signal(), Signal()

@@ -108,8 +108,9 @@ class Host:
         return dict(zip(Register, await self.read(Region.CONTROL, list(Register)), strict=True))
 
     async def log(self, count: int) -> list[tuple[int, ...]]:
-        """Return the first ``count`` entries of the log, each as ``LogEntry`` names its words."""
+        """Return what each of the first ``count`` instructions took, as ``LogEntry`` names the counters."""
         pieces = await self.read(
             Region.LOG, [entry * LOG_PIECES + piece for entry in range(count) for piece in LogEntry]
         )
-        return [tuple(pieces[start : start + len(LogEntry)]) for start in range(0, len(pieces), len(LogEntry))]
+        totals = np.reshape(pieces, (count, len(LogEntry)))
+        return [tuple(row) for row in np.diff(totals, axis=0, prepend=0).tolist()]
