@@ -263,7 +263,10 @@ class Accelerator(wiring.Component):
                 parameters.write_enable.eq(writes(Region.PARAMETERS)),
             ]
             m.d.comb += sequencer.program_written.eq(writes(Region.PROGRAM))
-        with m.If(~sequencer.busy):
+        # From a register, since what follows takes most of a cycle; the first read of a program comes later than this.
+        busy = Signal()
+        m.d.sync += busy.eq(sequencer.busy)
+        with m.If(~busy):
             m.d.comb += [activations.read_address.eq(offset), activations.read_split.eq(config.lanes)]
             with m.If(writes(Region.ACTIVATIONS)):
                 m.d.comb += [
