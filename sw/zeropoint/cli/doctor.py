@@ -11,7 +11,12 @@ from zeropoint.cli.failures import Status
 from zeropoint.errors import ZeropointError
 
 #: The extras whose packages the command line uses, and for what; "" are the packages that everything needs.
-_EXTRAS = {"": "everything", "sim": "engine cxxrtl", "onnxruntime": "info --against-onnxruntime"}
+_EXTRAS = {
+    "": "everything",
+    "sim": "engine cxxrtl",
+    "build": "resources and clock of an FPGA",
+    "onnxruntime": "info --against-onnxruntime",
+}
 
 
 @click.command("doctor")

@@ -1,0 +1,94 @@
+"""Place and route: a netlist on its device, and the clock that it reaches there."""
+
+import json
+import math
+import statistics
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from zeropoint import tools
+from zeropoint.errors import ZeropointError
+from zeropoint_boards.synthesis import EXTRA, Netlist
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A netlist placed and routed.
+
+    Attributes
+    ----------
+    seed
+        What placing began with.
+    clocks
+        The frequency in MHz that each clock reaches, by the clock's net.
+    utilization
+        How many of the device's sites of each kind are taken, and how many there are.
+    """
+
+    seed: int
+    clocks: Mapping[str, float]
+    utilization: Mapping[str, tuple[int, int]]
+
+    @property
+    def fmax(self) -> float:
+        """The frequency in MHz that the slowest clock reaches."""
+        return min(self.clocks.values())
+
+
+def median_fmax(placements: Iterable[Placement]) -> float:
+    """Return the median of what placements with several seeds reach, in MHz: seeds differ by up to a fifth."""
+    return statistics.median(placement.fmax for placement in placements)
+
+
+def place(netlist: Netlist, frequency: float, seed: int = 1) -> Placement:
+    """Place and route a netlist on its device, with its ports on any pins.
+
+    The same netlist, frequency and seed give the same placement. It takes seconds for a few cells, ten minutes for
+    8 × 8.
+
+    Parameters
+    ----------
+    netlist
+        From :func:`zeropoint_boards.synthesis.synthesize`.
+    frequency
+        What clocks are to reach, in MHz; it is no error if they do not.
+    seed
+        0 to 2^31 − 1.
+
+    Raises
+    ------
+    ZeropointError
+        If nextpnr is missing, the netlist does not fit the device, or it has no clock.
+    """
+    device = netlist.device
+    what = f"place and route on {device.device}"
+    nextpnr = tools.yowasp(device.family.place, what, EXTRA)
+    if not (0 < frequency < math.inf and 0 <= seed < 1 << 31):
+        raise ZeropointError(
+            f"{what}: the frequency must be above 0 and the seed 0 to 2^31 − 1, not {frequency}, {seed}"
+        )
+    if exceeding := netlist.resources.exceeding(device.capacity):
+        raise ZeropointError(f"the design does not fit {device.device}: it takes {', '.join(exceeding)}")
+    files = ["--json", "top.json", "--report", "report.json"]
+    part = [*device.options, "--package", device.package, "--speed", device.speed]
+    goal = ["--seed", str(seed), "--freq", str(frequency), "--timing-allow-fail"]
+    with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
+        folder = Path(name)
+        (folder / "top.json").write_bytes(netlist.json)
+        tools.run([*nextpnr, *part, *files, *goal, "--quiet"], folder, f"{what}: nextpnr")
+        try:
+            report = json.loads((folder / "report.json").read_text())
+            clocks = {clock: float(entry["achieved"]) for clock, entry in report["fmax"].items()}
+            utilization = {
+                site: (int(entry["used"]), int(entry["available"])) for site, entry in report["utilization"].items()
+            }
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ZeropointError(
+                f"{what}: this version of nextpnr does not report as others do ({type(error).__name__}: {error}); "
+                f"install the one that zeropoint[{EXTRA}] asks for"
+            ) from error
+    if not clocks:
+        raise ZeropointError(f"{what}: the design has no path from one register to another, and so no clock to time")
+    return Placement(seed, clocks, utilization)

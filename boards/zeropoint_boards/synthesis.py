@@ -1,0 +1,91 @@
+"""Synthesis: a design as a netlist of a device's cells, and the resources that it takes."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil
+
+from zeropoint import tools
+from zeropoint.errors import ZeropointError
+from zeropoint_boards.devices import Device, Resources
+
+#: The extra of Zeropoint that installs the tools.
+EXTRA = "build"
+
+#: What Yosys is told of every clocked read port: what it answers where its address is written in the same cycle does
+#: not matter. Otherwise Yosys surrounds each block RAM with comparators and multiplexers, to answer with the word as it
+#: was before (1,200 LUT for 8 × 8). No part of the accelerator uses what it reads while it is written. Activations: an
+#: instruction reads other tensors than it writes, starts when what the one before wrote can be read, and masks what it
+#: reads in vain. Program, parameters, weights, tables: the host writes them while no program runs, and an instruction
+#: that was fetched before is then fetched again. The log: it is read when the program is done.
+_COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i"
+
+
+@dataclass(frozen=True)
+class Netlist:
+    """A synthesized design.
+
+    Attributes
+    ----------
+    device
+        Whose cells these are.
+    json
+        The netlist as Yosys writes it and nextpnr reads it.
+    cells
+        How many there are of each kind.
+    """
+
+    device: Device
+    json: bytes
+    cells: Mapping[str, int]
+
+    @property
+    def resources(self) -> Resources:
+        """What the design takes of its device, but for pins and clocks."""
+        return Resources.of(self.cells, self.device.family.cells)
+
+
+def synthesize(design: Any, device: Device) -> Netlist:
+    """Return a design as a netlist of the device's cells.
+
+    The same design gives the same bytes. It takes seconds for one PE, a minute for 8 × 8.
+
+    Parameters
+    ----------
+    design
+        An Amaranth component, whose ports become the netlist's. What a memory of it answers to a clocked read of the
+        address that is written in the same cycle, must not matter.
+    device
+        What its components get as their platform.
+
+    Raises
+    ------
+    ZeropointError
+        If Yosys is missing, or cannot synthesize the design.
+    """
+    yosys = tools.yowasp("yosys", "synthesis", EXTRA)
+    text = rtlil.convert(design, platform=device, name="top", emit_src=False)
+    script = [
+        "read_rtlil top.il",
+        _COLLISIONS,
+        f"{device.family.synthesis} -top top",
+        "tee -q -o cells.json stat -json",
+        "write_json top.json",
+    ]
+    with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
+        folder = Path(name)
+        (folder / "top.il").write_text(text)
+        (folder / "top.ys").write_text("\n".join(script) + "\n")
+        tools.run([*yosys, "-q", "-s", "top.ys"], folder, f"synthesis for {device.device}: Yosys")
+        try:
+            cells = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
+            return Netlist(device, (folder / "top.json").read_bytes(), cells)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ZeropointError(
+                f"synthesis for {device.device}: this version of Yosys does not say how many cells there are as "
+                f"others do ({type(error).__name__}: {error}); install the one that zeropoint[{EXTRA}] asks for"
+            ) from error

