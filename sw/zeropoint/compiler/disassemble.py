@@ -83,7 +83,7 @@ def _loops(instruction: Instruction) -> list[str]:
     does = {
         Accumulate.ADD: "sums of products",
         Accumulate.MAX: "maxima",
-        Accumulate.PAIR: "sums of two tensors",
+        Accumulate.PAIR: f"{'products' if i.pair_multiply else 'sums'} of two tensors",
     }[i.accumulate]
     sweeps = i.window or i.warmup or i.emit_every > 1
     lines = [
@@ -101,6 +101,8 @@ def _loops(instruction: Instruction) -> list[str]:
         )
     if i.window:
         lines.append("the lanes hold the latest positions' activations")
+    if i.table:
+        lines.append(f"each result is looked up in table {i.table}")
     if i.pool_rows * i.pool_columns > 1:
         lines.append(f"the greatest of {i.pool_rows} x {i.pool_columns} outputs is written")
     return lines

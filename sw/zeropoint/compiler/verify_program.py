@@ -66,9 +66,9 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
             f"weight_base: weight words {i.weight_base} to {i.weight_base + words - 1} are read, "
             f"but the program has {len(program.weights)}"
         )
-    # Beats beyond the last channel read a word too, whatever it is: nothing is written by them.
     if i.table > len(program.tables):
         yield f"table is {i.table}, but the program has {len(program.tables)}"
+    # Beats beyond the last channel read a word too, whatever it is: nothing is written by them.
     words = 1 if i.parameters_shared else -(-i.output_channels // config.requantizers)
     available = len(program.parameters) // config.requantizers
     if i.parameter_base + words > available:

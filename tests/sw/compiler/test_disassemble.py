@@ -1,6 +1,7 @@
 """A listing says everything about a program: reading it back gives the same words."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,18 @@ def test_a_block_says_which_rows_go_together_and_what_is_pooled() -> None:
         "sums of products: 1 group of output channels, 1 row, 1 column; 9 channels written, 2 beats an output",
         "each from 2 pairs of kernel rows of 1 tap of 3 bytes",
         "the greatest of 2 x 3 outputs is written",
+    ]
+
+
+def test_a_block_says_how_two_tensors_meet_and_what_is_looked_up() -> None:
+    rest = "1 group of output channels, 1 row, 1 column; 1 channel written, 1 beat an output"
+    pair = Instruction(accumulate=Accumulate.PAIR, taps_y=2)
+    each = "each from 2 kernel rows of 1 tap of 1 byte"
+    assert comments(pair) == [f"sums of two tensors: {rest}", each]
+    assert comments(replace(pair, pair_multiply=1, table=3)) == [
+        f"products of two tensors: {rest}",
+        each,
+        "each result is looked up in table 3",
     ]
 
 

@@ -13,7 +13,7 @@ from support.programs import make_program, random_parameters
 from support.random_models import ModelBuilder, random_model
 
 from zeropoint.compiler.compile import compile_model
-from zeropoint.compiler.program import Program
+from zeropoint.compiler.program import Parameters, Program
 from zeropoint.compiler.verify_program import verify
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Padding, QuantizedModel
@@ -270,6 +270,13 @@ FEATURES: dict[str, Callable[[Instruction], bool]] = {
     "paired rows": lambda i: i.paired_rows == 1,
 }
 
+#: Of compiled programs also.
+COMPILED = FEATURES | {
+    "a table": lambda i: i.table > 0,
+    "sums": lambda i: i.accumulate == Accumulate.PAIR and not i.pair_multiply,
+    "products": lambda i: i.pair_multiply == 1,
+}
+
 
 @pytest.mark.parametrize("config", [CONFIG, WIDE], ids=["narrow", "wide"])
 @pytest.mark.parametrize("seed", range(3))
@@ -367,6 +374,12 @@ PLAIN = Instruction(end=1, run=2, row_bytes=2, output_base=90)
             {"accumulate": Accumulate.PAIR},
             "parameters_shared must be 1 where operands are paired: sums come too late for parameters of their own",
         ),
+        (
+            {"accumulate": Accumulate.PAIR, "parameters_shared": 1, "pair_multiply": 1},
+            {"accumulate": Accumulate.PAIR, "parameters_shared": 1, "pair_multiply": 1, "pair_shift": 1},
+            "pair_shift must be 0 where operands are multiplied, not 1",
+        ),
+        ({"table": 2}, {"table": 3}, "table is 3, but the program has 2"),
         (
             {"window": 1, "run": 2},
             {"window": 1, "run": 3},
@@ -489,6 +502,36 @@ def test_a_window_needs_a_history() -> None:
         verify(program_of(window, config=replace(CONFIG, window_taps=1)))
 
 
+def test_two_operands_need_pair_scalers() -> None:
+    paired = replace(PLAIN, accumulate=Accumulate.PAIR, parameters_shared=1)
+    verify(program_of(paired))
+    with pytest.raises(ZeropointError, match="accumulate is PAIR, but the configuration has elementwise = false"):
+        verify(program_of(paired, config=replace(CONFIG, elementwise=False)))
+
+
+def test_a_left_shift_needs_requantizers_that_have_one() -> None:
+    shifts = np.arange(-20, 0, dtype=np.int8)
+    without = replace(CONFIG, left_shift=False)
+    for shift in (0, 1):
+        shifts[7] = shift
+        rest = np.zeros(CHANNELS, np.int32)
+        parameters = Parameters(rest, rest.astype(np.uint32), shifts)
+        verify(program_of(PLAIN, parameters=parameters))
+        if shift == 0:
+            verify(program_of(PLAIN, parameters=parameters, config=without))
+    with pytest.raises(
+        ZeropointError, match=r"^program 'p' shifts left, but the configuration has left_shift = false$"
+    ):
+        verify(program_of(PLAIN, parameters=parameters, config=without))
+
+
+def test_a_table_needs_a_program_that_fills_it() -> None:
+    none = np.zeros((0, 256), np.uint8)
+    verify(program_of(PLAIN, tables=none, config=replace(CONFIG, tables=0)))
+    with pytest.raises(ZeropointError, match="instruction 0: table is 1, but the program has 0"):
+        verify(program_of(replace(PLAIN, table=1), tables=none))
+
+
 def test_an_instruction_is_named_with_its_layer() -> None:
     program = make_program()
     with pytest.raises(ZeropointError, match=r"^program 'a network', instruction 0 \(conv\): "):
@@ -542,7 +585,7 @@ def test_compiled_programs_pass_and_damaged_ones_do_not() -> None:
             verify(program)
             verify(compile_model(model, program.config, fuse=False))
             assert len(program.layers) > 0
-            used.update(feature for feature, has in FEATURES.items() if any(map(has, program.instructions)))
+            used.update(feature for feature, has in COMPILED.items() if any(map(has, program.instructions)))
             used["pitched rows"] += any(b.size > prod(b.shape) for b in program.tensors.values())
             last = program.instructions[-1]
             end = program.config.activation_bytes
@@ -558,7 +601,7 @@ def test_compiled_programs_pass_and_damaged_ones_do_not() -> None:
                     verify(replace(program, instructions=(*program.instructions[:-1], replace(last, **change))))
                 noticed += 1
     assert damaged == noticed == 28 * len(SIZES) * 5
-    assert min(used[feature] for feature in (*FEATURES, "pitched rows")) >= 3, used
+    assert min(used[feature] for feature in (*COMPILED, "pitched rows")) >= 3, used
 
 
 def test_a_row_that_begins_before_the_last_output_has_drained_is_seen() -> None:
