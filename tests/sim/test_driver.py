@@ -106,6 +106,21 @@ def test_parameters_are_bias_multiplier_and_shift():
     assert memory.region(Region.PARAMETERS) == expected
 
 
+def test_tables_are_loaded_byte_by_byte():
+    program = program_of(config_of(4, 2))
+    memory = Memory(program.config)
+    Driver(memory, program)
+    assert memory.region(Region.TABLES) == dict(enumerate(program.tables.reshape(-1).tolist()))
+    assert len(program.tables) == 2
+
+
+def test_a_program_without_tables_writes_none():
+    program = program_of(config_of(4, 2, tables=0), tables=np.zeros((0, 256), np.uint8))
+    memory = Memory(program.config)
+    Driver(memory, program)
+    assert memory.region(Region.TABLES) == {}
+
+
 @pytest.mark.parametrize(("lanes", "columns"), [(1, 1), (2, 1), (2, 2), (4, 2), (8, 8)])
 def test_weights_are_loaded_in_pieces_of_32_bits(lanes, columns):
     program = program_of(config_of(lanes, columns))
