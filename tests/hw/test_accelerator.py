@@ -253,6 +253,7 @@ def random_instruction(rng, config, end):
         "input_unsigned": unsigned,
         "weights_unsigned": weights_unsigned,
         "parameters_shared": int(pairs or rng.integers(2)),
+        "table": int(rng.choice([0, 0, 1, config.tables])),
         "pad_value": int(rng.integers(256)),
         "input_zero_point": int(rng.integers(256)) - 128 * (not unsigned),
         "weight_zero_point": int(rng.integers(256)) - 128 * (not weights_unsigned),
@@ -281,7 +282,6 @@ def random_instruction(rng, config, end):
             "pair_multiply": (multiply := int(rng.integers(4)) == 0),
             "pair_shift": 0 if multiply else int(rng.integers(8)),
             "pair_multiplier": int(rng.integers(1 << 30, 1 << 31)),
-            "rounding": Round.DOUBLE,
         }
     return Instruction(**fields)
 
@@ -295,6 +295,7 @@ class RandomProgram:
         self.weights = rng.integers(0, 256, (201, config.columns, config.lanes), np.uint8)
         self.weights[200] = np.eye(config.columns, config.lanes)
         self.activations = rng.integers(256, size=config.activation_bytes).tolist()
+        self.tables = rng.integers(256, size=(config.tables, 256)).tolist()
         self.instructions, self.parameters = [], []
         for index in range(count):
             instruction = random_instruction(rng, self.config, end=int(index == count - 1))
@@ -320,7 +321,8 @@ class RandomProgram:
 
     def rom(self):
         program = [word for instruction in self.instructions for word in instruction.encode()]
-        return Rom(program, self.parameters, [packed(word.ravel(), 8) for word in self.weights])
+        entries = [entry for table in self.tables for entry in table]
+        return Rom(program, self.parameters, [packed(word.ravel(), 8) for word in self.weights], entries)
 
     def check(self, rom):
         """Step an accelerator with this ROM through the program and hold its whole memory against the model."""
@@ -332,7 +334,7 @@ class RandomProgram:
             await host.write_bytes(0, self.activations)
             for index, instruction in enumerate(self.instructions):
                 await host.run(Command.STEP)
-                execute(instruction, self.config, memory, self.weights, self.parameters)
+                execute(instruction, self.config, memory, self.weights, self.parameters, self.tables)
                 got = await host.read_bytes(0, len(memory))
                 np.testing.assert_array_equal(
                     np.frombuffer(got, np.uint8), np.frombuffer(memory, np.uint8), f"instruction {index}"
@@ -372,9 +374,13 @@ def test_more_random_programs(seed):
 class TestFaultsAreSeen:
     """Each of these must be reported by the very checker that passes above."""
 
-    def fails(self, change):
+    def fails(self, change, table=False):
         programs = (RandomProgram(accelerator_config(4, 2), seed, count=1) for seed in range(100))
-        program = next(program for program in programs if program.instructions[0].accumulate is Accumulate.ADD)
+        program = next(
+            program
+            for program in programs
+            if program.instructions[0].accumulate is Accumulate.ADD and bool(program.instructions[0].table) is table
+        )
         program.check(change(program, program.rom()))
 
     @staticmethod
@@ -406,6 +412,13 @@ class TestFaultsAreSeen:
 
         with pytest.raises(AssertionError, match="instruction 0"):
             self.fails(swap)
+
+    def test_none_without_a_change_of_a_table(self):
+        self.fails(lambda program, rom: rom, table=True)
+
+    def test_tables_moved_by_one(self):
+        with pytest.raises(AssertionError, match="instruction 0"):
+            self.fails(lambda program, rom: replace(rom, tables=[*rom.tables[1:], rom.tables[0]]), table=True)
 
     @pytest.mark.parametrize("piece", range(3))
     def test_wrong_parameter(self, piece):
@@ -447,6 +460,7 @@ def test_rom_and_weight_source_go_together():
         ({"program": [0] * 401}, "401 program words do not fit a memory of 400"),
         ({"parameters": [(0, 0, 0)] * 321}, "321 parameter channels do not fit a memory of 320"),
         ({"weights": [0] * 201}, "201 weight words do not fit a memory of 200"),
+        ({"tables": [0] * 2049}, "2049 table entries do not fit a memory of 2048"),
     ],
 )
 def test_rom_that_is_too_large(images, message):
