@@ -133,7 +133,7 @@ class Accelerator(wiring.Component):
             m.d.comb += stage.instruction.eq(instruction)
         for stage in (requantizer, pooler, writer):
             m.d.comb += stage.instruction.eq(late_instruction)
-        for stage in (loops, addresses, drain):
+        for stage in (loops, drain):
             m.d.comb += stage.start.eq(start)
         m.d.comb += writer.start.eq(delay(m, late_start, 1, "writer_start"))
 
@@ -142,7 +142,7 @@ class Accelerator(wiring.Component):
         weight_wait = read_latency + Array.WEIGHT_DELAY - WordMemory.READ_LATENCY
         flags = delay(m, Cat(loops.valid, loops.first, loops.last, loops.level), read_latency, "flags")
         m.d.comb += [
-            addresses.valid.eq(loops.valid),
+            addresses.moves.eq(loops.moves),
             addresses.level.eq(loops.level),
             activations.read_split.eq(Mux(instruction.paired_rows, instruction.run + 1, config.lanes)),
             activations.read_jump.eq(

@@ -36,6 +36,8 @@ class Level(IntEnum):
     GROUP = 7
     #: The instruction's last cycle.
     END = 8
+    #: No array cycle yet: all loops are at their start.
+    BEGIN = 9
 
 
 LEVEL_WIDTH = 4

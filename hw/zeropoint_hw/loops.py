@@ -34,12 +34,14 @@ class LoopNest(wiring.Component):
         Held still from ``start`` to the last cycle.
     start : In(1)
         Starts the loops.
+    moves : Out(1)
+        The cycle before the first array cycle, or an array cycle.
     valid : Out(1)
         An array cycle.
     first, last : Out(1)
         The output's first and last array cycle.
     level : Out(4)
-        The loop that moves on (``Level``).
+        The loop that moves on (``Level``); before the first array cycle, ``Level.BEGIN``.
     stalled : Out(1)
         An idle cycle.
     """
@@ -50,6 +52,7 @@ class LoopNest(wiring.Component):
             {
                 "instruction": In(InstructionLayout),
                 "start": In(1),
+                "moves": Out(1),
                 "valid": Out(1),
                 "first": Out(1),
                 "last": Out(1),
@@ -87,6 +90,7 @@ class LoopNest(wiring.Component):
         m.d.comb += last.eq(complete & (until_output == 0))
 
         m.d.sync += [
+            self.moves.eq(working | self.start),
             self.valid.eq(working),
             self.first.eq(first),
             self.last.eq(last),
@@ -94,6 +98,7 @@ class LoopNest(wiring.Component):
             self.stalled.eq(running & ~working),
         ]
         with m.If(self.start):
+            m.d.sync += self.level.eq(Level.BEGIN)
             m.d.sync += [running.eq(1), idle_left.eq(0), first.eq(1), until_output.eq(i.warmup)]
             m.d.sync += [counter.eq(limit) for counter, limit in zip(left, limits, strict=True)]
         with m.Elif(working):
@@ -131,10 +136,8 @@ class InputAddress(wiring.Component):
     -------
     instruction : In(InstructionLayout)
         Held still until the last mask is out.
-    start : In(1)
-        Loads the first addresses.
-    valid, level : In
-        An array cycle, as :class:`LoopNest` gives it.
+    moves, level : In
+        An array cycle or the one before the first, as :class:`LoopNest` gives it.
     weight_address : Out
         Word of the weight memory, in the cycle of ``valid`` itself.
     address : Out
@@ -152,8 +155,7 @@ class InputAddress(wiring.Component):
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
-                "start": In(1),
-                "valid": In(1),
+                "moves": In(1),
                 "level": In(LEVEL_WIDTH),
                 "weight_address": Out(range(config.weight_words)),
                 "address": Out(range(config.activation_bytes)),
@@ -190,9 +192,11 @@ class InputAddress(wiring.Component):
             with m.Case(Level.COLUMN, Level.ROW):
                 m.d.comb += x_from.eq(Mux(along_x | (level == Level.COLUMN), x_output, x_group))
                 m.d.comb += x_step.eq(Mux(along_x, i.x_column_step, 0))
+            with m.Case(Level.BEGIN):
+                m.d.comb += x_from.eq(i.x_first)
             with m.Default():
                 m.d.comb += [x_from.eq(x_group), x_step.eq(i.x_group_step)]
-        m.d.comb += x_next.eq(Mux(self.start, i.x_first, x_from + x_step))
+        m.d.comb += x_next.eq(x_from + x_step)
 
         # The feature-map row of the current output, pooled output and tap: its number, and the address of its byte 0.
         y_shape = signed(self._row_width)
@@ -200,7 +204,6 @@ class InputAddress(wiring.Component):
         base_output, base_pool, base = (Signal.like(self.address, name=f"base_{name}") for name in names[1:4])
         y_from, y_step, y_next = Signal(y_shape), Signal(y_shape), Signal(y_shape)
         base_from, base_step, base_next = (Signal.like(self.address) for _ in range(3))
-        again = Signal()
         with m.Switch(level):
             with m.Case(Level.CHUNK, Level.TAP_X, Level.TAP_Y):
                 m.d.comb += [y_from.eq(y), base_from.eq(base)]
@@ -211,25 +214,22 @@ class InputAddress(wiring.Component):
                 m.d.comb += [y_from.eq(y_pool), base_from.eq(base_pool)]
                 m.d.comb += [y_step.eq(i.y_pool_step), base_step.eq(i.input_pool_step)]
             with m.Case(Level.COLUMN, Level.ROW):
-                m.d.comb += [y_from.eq(y_output), base_from.eq(base_output)]
+                with m.If(along_x & (level == Level.ROW)):
+                    m.d.comb += [y_from.eq(i.y_first), base_from.eq(i.input_base)]
+                with m.Else():
+                    m.d.comb += [y_from.eq(y_output), base_from.eq(base_output)]
                 with m.If(~along_x):
                     m.d.comb += [y_step.eq(i.y_row_step), base_step.eq(i.input_row_step)]
-                m.d.comb += again.eq(along_x & (level == Level.ROW))
             with m.Default():
-                m.d.comb += again.eq(1)
-        with m.If(self.start | again):
-            m.d.comb += [y_next.eq(i.y_first), base_next.eq(i.input_base)]
-        with m.Else():
-            m.d.comb += [y_next.eq(y_from + y_step), base_next.eq(base_from + base_step)]
+                m.d.comb += [y_from.eq(i.y_first), base_from.eq(i.input_base)]
+        m.d.comb += [y_next.eq(y_from + y_step), base_next.eq(base_from + base_step)]
 
         left = Signal(min(len(i.run), self._place_width))
         word_group, word = Signal.like(self.weight_address), Signal.like(self.weight_address)
         m.d.comb += self.weight_address.eq(word)
 
         # Whatever begins anew at this level moves to the place that is next.
-        moves = {at: Signal(name=f"moves_{at.name.lower()}") for at in Level}
-        for at, move in moves.items():
-            m.d.comb += move.eq(self.start | (self.valid & (level >= at)))
+        moves = {at: self.moves & (level >= at) for at in Level}
         for at, registers in (
             (Level.CHUNK, [(x, x_next)]),
             (Level.TAP_X, [(x_tap, x_next)]),
@@ -240,11 +240,11 @@ class InputAddress(wiring.Component):
         ):
             with m.If(moves[at]):
                 m.d.sync += [register.eq(value) for register, value in registers]
-        with m.If(self.start):
-            m.d.sync += [register.eq(i.weight_base) for register in (word_group, word)]
-        with m.Elif(self.valid):
+        with m.If(self.moves):
             m.d.sync += word.eq(word + 1)
-            with m.If(i.weights_per_tap):
+            with m.If(level == Level.BEGIN):
+                m.d.sync += [register.eq(i.weight_base) for register in (word_group, word)]
+            with m.Elif(i.weights_per_tap):
                 with m.If(level >= Level.TAP_X):
                     m.d.sync += word.eq(word_group)
             with m.Elif(level == Level.GROUP):
@@ -252,7 +252,7 @@ class InputAddress(wiring.Component):
             with m.Elif(level >= Level.POOL_X):
                 m.d.sync += word.eq(word_group)
         with m.If(moves[Level.CHUNK]):
-            m.d.sync += left.eq(Mux(self.start | (level != Level.CHUNK), i.run, left - self._lanes))
+            m.d.sync += left.eq(Mux(level == Level.CHUNK, left - self._lanes, i.run))
 
         m.d.sync += self.address.eq(base + x)
 

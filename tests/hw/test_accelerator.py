@@ -396,11 +396,11 @@ class TestFaultsAreSeen:
     def test_none_without_a_change(self):
         self.fails(lambda program, rom: rom)
 
-    def test_flipped_weight_bit(self):
+    def test_a_flipped_bit_of_the_first_weights(self):
         def flip(program, rom):
             word = next(array_cycles(program.instructions[0], program.config.lanes)).weight_word
             words = list(rom.weights)
-            words[word] ^= 1 << 6
+            words[word] ^= packed([1 << 6] * program.config.word_bytes, 8)
             return replace(rom, weights=words)
 
         with pytest.raises(AssertionError, match="instruction 0"):

@@ -46,8 +46,7 @@ class Loops(wiring.Component):
             nest.instruction.eq(self.instruction),
             nest.start.eq(self.start),
             addresses.instruction.eq(self.instruction),
-            addresses.start.eq(self.start),
-            addresses.valid.eq(nest.valid),
+            addresses.moves.eq(nest.moves),
             addresses.level.eq(nest.level),
         ]
         for stage, names in ((nest, self.NEST), (addresses, ("weight_address", "address", "mask"))):
