@@ -144,7 +144,7 @@ class Array(wiring.Component):
         # One adder serves all ways to accumulate: what it adds to is nothing where a sum begins or a greater operand
         # takes its place, and a second operand goes above the first, whose bits stay as they are.
         width = OPERAND_SUM.width
-        greatest = i.accumulate == Accumulate.MAX
+        greatest = i.accumulate == Accumulate.MAX if config.max_pooling else Const(0)
         second = (i.accumulate == Accumulate.PAIR) & ~first if config.elementwise else Const(0)
         for total, accumulator in zip(sums, self.accumulators, strict=True):
             greater = total[:width].as_signed() > accumulator[:width].as_signed()

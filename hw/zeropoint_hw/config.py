@@ -56,6 +56,8 @@ class AcceleratorConfig:
     window_taps
         Horizontal or vertical taps that depthwise convolution takes at once: up to ``lanes``; 1 leaves out the history
         of activations that this takes. 0, the default, takes 3, or ``lanes`` if those are fewer.
+    max_pooling
+        Whether MAX_POOL_2D is there, of its own and on a convolution's outputs.
     elementwise
         Whether ADD, SUB and MUL of two tensors are there.
     left_shift
@@ -93,6 +95,7 @@ class AcceleratorConfig:
     requantizers: int = 0
     pe: PEKind = PEKind.MAC
     window_taps: int = 0
+    max_pooling: bool = True
     elementwise: bool = True
     left_shift: bool = True
     tables: int = 8
@@ -207,7 +210,8 @@ class AcceleratorConfig:
         """What the accelerator tells of itself; ``isa.Register.CONFIGURATION`` says in which bits."""
         sizes = (self.lanes, self.columns, self.requantizers)
         word = sum((size.bit_length() - 1) << 4 * index for index, size in enumerate(sizes))
-        word |= list(PEKind).index(self.pe) << 12 | self.elementwise << 16 | self.left_shift << 17 | self.tables << 18
+        word |= list(PEKind).index(self.pe) << 12 | self.max_pooling << 15
+        word |= self.elementwise << 16 | self.left_shift << 17 | self.tables << 18
         return word | self.window_taps - 1 << 22 | self.accumulator_width - ACCUMULATOR_WIDTHS[0] << 28
 
     def to_dict(self) -> dict[str, Any]:

@@ -302,8 +302,8 @@ class Register(IntEnum):
 
     #: Reads ``IDENTIFICATION``.
     IDENTIFICATION = 0
-    #: Bits 3…0, 7…4, 11…8: log2 of lanes, columns, requantizers; 15…12: the PE kind; 16: elementwise; 17: left shift;
-    #: 21…18: tables; 27…22: window taps minus one; 31…28: accumulator width minus 20.
+    #: Bits 3…0, 7…4, 11…8: log2 of lanes, columns, requantizers; 14…12: the PE kind; 15: max pooling; 16: elementwise;
+    #: 17: left shift; 21…18: tables; 27…22: window taps minus one; 31…28: accumulator width minus 20.
     CONFIGURATION = 1
     #: Writing ``Command.RUN`` runs the program from its start, ``Command.STEP`` one instruction from where the last
     #: step ended; reads 1 while it runs.

@@ -1,6 +1,6 @@
 """The pooler: max pooling of a layer's outputs before they are written."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +12,8 @@ from zeropoint_hw.pe import extend
 class Pooler(wiring.Component):
     """Keeps the greatest of the outputs of a pooling window and lets only that pass, ``LATENCY`` cycles later.
 
-    Outputs of layers without a pooling window pass as they are.
+    Outputs of layers without a pooling window pass as they are, which is all of them where the configuration has no
+    ``max_pooling``.
 
     Members
     -------
@@ -44,11 +45,20 @@ class Pooler(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        passed = self._greatest(m) if self._config.max_pooling else self.results
+        m.d.sync += [
+            self.pooled_beat.eq(self.beat & ~self.beat_pools),
+            self.pooled_level.eq(self.beat_level),
+            self.pooled.eq(passed),
+        ]
+        return m
+
+    def _greatest(self, m: Module) -> Value:
+        """Return the greatest of a beat and the same beat of the outputs before it in the window."""
         beats = self._config.columns // self._config.requantizers
         m.submodules.storage = storage = memory.Memory(shape=self._beat.size, depth=beats, init=[])
         write, read = storage.write_port(), storage.read_port(domain="comb")
 
-        # A beat of an output is compared with the same beat of the outputs before it in the window.
         place = Signal(range(beats))
         begun = Signal()
         last = self.beat_level != Level.CHUNK
@@ -69,9 +79,4 @@ class Pooler(wiring.Component):
             write.data.eq(Cat(greatest)),
             write.en.eq(self.beat),
         ]
-        m.d.sync += [
-            self.pooled_beat.eq(self.beat & ~self.beat_pools),
-            self.pooled_level.eq(self.beat_level),
-            self.pooled.eq(Cat(greatest)),
-        ]
-        return m
+        return Cat(greatest)

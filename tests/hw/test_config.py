@@ -159,8 +159,8 @@ def test_is_frozen():
             {"lane": 8},
             ValueError,
             "there is no configuration field 'lane'; there are lanes, columns, requantizers, pe, window_taps, "
-            "elementwise, left_shift, tables, accumulator_width, activation_bytes, weight_bytes, parameter_channels, "
-            "program_words, weight_source",
+            "max_pooling, elementwise, left_shift, tables, accumulator_width, activation_bytes, weight_bytes, "
+            "parameter_channels, program_words, weight_source",
         ),
     ],
 )

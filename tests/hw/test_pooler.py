@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.gateware import instruction_bits, packed, rows_of, unpacked
@@ -78,13 +80,22 @@ def test_greatest_of_each_window(columns, requantizers):
     check(config, jobs)
 
 
-def test_outputs_pass_without_a_window():
-    config = pooler_config(4, 2)
+@pytest.mark.parametrize("max_pooling", [True, False])
+def test_outputs_pass_without_a_window(max_pooling):
+    config = replace(pooler_config(4, 2), max_pooling=max_pooling)
     job = Job(config, 0, np.random.default_rng(1), beats=2, longest=1)
     assert rows_of(*zip(*job.rows(), strict=True)) == [
         (level, 0, packed(values, 8)) for level, values in job.expected()
     ]
     check(config, [job])
+
+
+def test_without_max_pooling_nothing_is_compared():
+    config = pooler_config(4, 2)
+    job = Job(config, 0, np.random.default_rng(1), beats=2)
+    check(config, [job])
+    with pytest.raises(AssertionError):
+        check(replace(config, max_pooling=False), [job])
 
 
 def test_wrong_signedness_is_seen():

@@ -10,6 +10,7 @@ from zeropoint.compiler.allocate import DoesNotFit, Request, allocate
 from zeropoint.compiler.capacity import check_fits, shortage
 from zeropoint.compiler.copies import byte_steps
 from zeropoint.compiler.emit import Emitter, Place, map_shape
+from zeropoint.compiler.features import FEATURES, features
 from zeropoint.compiler.lower import LOWERINGS, lower
 from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Part, Step, plan, row_pitches, written_in_place
@@ -17,7 +18,7 @@ from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Para
 from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import Operator, QuantizedModel, Reshape, Softmax, zp_file
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.isa import TABLE_ENTRIES, Accumulate, Instruction
+from zeropoint_hw.isa import TABLE_ENTRIES, Instruction
 
 
 @dataclass(frozen=True)
@@ -135,15 +136,11 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
 def _check_features(step: Step, config: AcceleratorConfig, emitter: Emitter, first: int, parameters: int) -> None:
     """Refuse a step that wants what the configuration leaves out, given where its instructions and parameters begin."""
     operator = step.operator
-    pairs = any(each.accumulate == Accumulate.PAIR for each in emitter.instructions[first:])
-    for wanted, there, what, option in (
-        (pairs, config.elementwise, "works on two tensors", "elementwise"),
-        (max(emitter.shifts[parameters:], default=0) > 0, config.left_shift, "scales by 1 or more", "left-shift"),
-    ):
-        if wanted and not there:
+    for feature in sorted(features(emitter.instructions[first:], emitter.shifts[parameters:])):
+        if not getattr(config, feature):
             raise ZeropointError(
-                f"operator '{operator.name}' ({operator.kind}) {what}, which this configuration leaves out; "
-                f"--{option} puts it in"
+                f"operator '{operator.name}' ({operator.kind}) {FEATURES[feature]}, which this configuration leaves "
+                f"out; --{feature.replace('_', '-')} puts it in"
             )
 
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from zeropoint.compiler.compile import compile_model
+from zeropoint.compiler.features import FEATURES, features
 from zeropoint.compiler.program import Program
 from zeropoint.compiler.verify_program import last_write
 from zeropoint.errors import ZeropointError
 from zeropoint.model import QuantizedModel
 from zeropoint_hw.config import ACCUMULATOR_WIDTHS, AcceleratorConfig
-from zeropoint_hw.isa import Accumulate, Instruction
+from zeropoint_hw.isa import Instruction
 
 
 def memory_use(program: Program) -> dict[str, int]:
@@ -37,17 +38,19 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
         If no memories are large enough for it.
     """
     largest: dict[str, Any] = {field: most for field, (_, _, most) in config.memories.items()}
-    widest = replace(config, elementwise=True, left_shift=True, accumulator_width=ACCUMULATOR_WIDTHS[-1], **largest)
+    everything: dict[str, Any] = dict.fromkeys(FEATURES, True)
+    widest = replace(config, accumulator_width=ACCUMULATOR_WIDTHS[-1], **everything, **largest)
     program = compile_model(model, widest)
     sizes: dict[str, Any] = {
         field: max(-(-used // unit) * unit, least)
         for field, used in memory_use(program).items()
         for unit, least, _ in (config.memories[field],)
     }
+    wanted = features(program.instructions, program.parameters.shift.tolist())
+    kept: dict[str, Any] = {feature: feature in wanted for feature in FEATURES}
     trimmed = replace(
         widest,
-        elementwise=any(each.accumulate == Accumulate.PAIR for each in program.instructions),
-        left_shift=bool(program.parameters.shift.max() > 0),
+        **kept,
         window_taps=config.window_taps if any(each.window for each in program.instructions) else 1,
         **sizes,
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.compiler.features import FEATURES, features
 from zeropoint.compiler.program import Program
 from zeropoint.errors import ZeropointError
 from zeropoint_hw.config import AcceleratorConfig
@@ -24,8 +25,8 @@ def verify(program: Program) -> None:
       pooling; the hardware must have a history.
     - With ``paired_rows``, two runs fit the lanes, and the second lies in the banks that follow the first one's.
     - ``PAIR`` has shared parameters: its beats come later than the parameters that would go with them.
-    - ADD, SUB, MUL and left shifts are those of a configuration that has them. MUL has no shift of its own. A ``table``
-      is one that the program fills.
+    - Max pooling, ADD, SUB, MUL and left shifts are those of a configuration that has them. MUL has no shift of
+      its own. A ``table`` is one that the program fills.
     - The loops take no row number, no place in a row and no count beyond what the configuration's memory needs
       (``row_width``, ``place_width``, ``count_width``), masked out or not.
     - Weights, and the parameters of channels that are written, come from words that the program fills.
@@ -135,8 +136,9 @@ def _shape_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
 
 def _mode_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
     """Yield which ways of working are asked for that the hardware does not have, or not for these loops."""
-    if i.accumulate == Accumulate.PAIR and not config.elementwise:
-        yield f"accumulate is {i.accumulate.name}, but the configuration has elementwise = false"
+    for feature in sorted(features([i], ())):
+        if not getattr(config, feature):
+            yield f"it {FEATURES[feature]}, but the configuration has {feature} = false"
     if i.pair_multiply and i.pair_shift:
         yield f"pair_shift must be 0 where operands are multiplied, not {i.pair_shift}"
     if i.accumulate == Accumulate.PAIR and not i.parameters_shared:

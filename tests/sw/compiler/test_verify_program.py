@@ -505,7 +505,7 @@ def test_a_window_needs_a_history() -> None:
 def test_two_operands_need_pair_scalers() -> None:
     paired = replace(PLAIN, accumulate=Accumulate.PAIR, parameters_shared=1)
     verify(program_of(paired))
-    with pytest.raises(ZeropointError, match="accumulate is PAIR, but the configuration has elementwise = false"):
+    with pytest.raises(ZeropointError, match="it works on two tensors, but the configuration has elementwise = false"):
         verify(program_of(paired, config=replace(CONFIG, elementwise=False)))
 
 
