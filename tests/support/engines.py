@@ -50,4 +50,5 @@ def assert_exact(result: SimulationResult) -> None:
 def small(config: AcceleratorConfig) -> AcceleratorConfig:
     """Return the configuration with memories that random models need, which are built sooner."""
     sizes = {"activation_bytes": 16384, "weight_bytes": 65536, "parameter_channels": 1024, "program_words": 8192}
+    sizes["tables"] = 15
     return replace(config, **sizes)

@@ -97,10 +97,16 @@ class Emitter:
                 f"of {width} bits; --accumulator-width {min(32, worst.bit_length() + 1)} makes room"
             )
 
-    def add_table(self, outputs: Integers, dtype: str) -> int:
+    def add_table(self, outputs: Integers, dtype: str, operator: Operator) -> int:
         """Return the number of the table with these outputs for the 256 bytes; equal ones are stored once."""
         table = outputs.astype(dtype).tobytes()
         if table not in self.tables:
+            most = self.config.memories["tables"][2]
+            if len(self.tables) == most:
+                raise ZeropointError(
+                    f"operator '{operator.name}' ({operator.kind}) needs a table more than the {most} that an "
+                    f"accelerator can have; use fewer of its kind, or more of one scale"
+                )
             self.tables.append(table)
         return self.tables.index(table) + 1
 

@@ -43,7 +43,7 @@ def lower_concatenation(
     for source in sources:
         table = 0
         if source.tensor.quantization != target.tensor.quantization:
-            table = emitter.add_table(concatenation_table(source.tensor, target.tensor), target.tensor.dtype)
+            table = emitter.add_table(concatenation_table(source.tensor, target.tensor), target.tensor.dtype, operator)
         if source.address != address:
             loops = map(Loop, source.tensor.shape, byte_steps(source), steps)
             copy(emitter, source.address, address, list(loops), source.tensor, table=table)
@@ -152,6 +152,6 @@ def lower_table(
 ) -> None:
     """Emit a copy whose bytes are looked up in a table on the way out."""
     outputs = leaky_relu_table(model, operator) if isinstance(operator, LeakyRelu) else logistic_table(model, operator)
-    table, source = emitter.add_table(outputs, target.tensor.dtype), sources[0]
+    table, source = emitter.add_table(outputs, target.tensor.dtype, operator), sources[0]
     loops = map(Loop, source.tensor.shape, byte_steps(source), byte_steps(target))
     copy(emitter, source.address, target.address, list(loops), source.tensor, table=table)

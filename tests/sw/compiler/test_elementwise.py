@@ -205,6 +205,19 @@ def test_equal_tables_are_stored_once() -> None:
         compile_model(model, replace(CONFIG, tables=2))
 
 
+def test_a_table_too_many_is_refused() -> None:
+    def model(count: int) -> QuantizedModel:
+        operators = [
+            LeakyRelu(name=f"l{n}", input=f"t{n}", output=f"t{n + 1}", alpha=0.1 + n / 32) for n in range(count)
+        ]
+        return chain(tuple(operators), *(tensor(f"t{n}", (40,), "int8", 0.1, 0) for n in range(count + 1)))
+
+    assert len(compile_model(model(15), replace(CONFIG, tables=15)).tables) == 15
+    message = r"^operator 'l15' \(LeakyRelu\) needs a table more than the 15 that an accelerator can have; use fewer"
+    with pytest.raises(ZeropointError, match=message):
+        compile_model(model(16), replace(CONFIG, tables=15))
+
+
 # Concatenations that change scales
 
 
