@@ -74,7 +74,8 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
     Parameters
     ----------
     fuse
-        Whether a convolution and the max pooling after it become one layer, whose tensor in between is never written.
+        Whether a convolution and the max pooling after it, and a layer and the table after it, become one layer, whose
+        tensor in between is never written.
 
     Raises
     ------

@@ -7,6 +7,7 @@ are loops of any steps (``copies``, ``movement``).
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from zeropoint.compiler import channelwise, movement, weighted
@@ -84,9 +85,16 @@ def lower(model: QuantizedModel, step: Step, places: Mapping[str, Place], emitte
                 broadcast(emitter, places[name], place)
             else:
                 fill(emitter, data, place)
+        first = len(emitter.instructions)
+        if step.table:
+            # Scaled as the operator's own output, which is then looked up.
+            target = replace(target, tensor=model.tensor(operator.output))
         if isinstance(operator, Conv2D):
             weighted.lower_conv(model, operator, step.pool, sources, target, emitter)
         else:
             LOWERINGS[type(operator)](model, operator, sources, target, emitter)
+        if step.table:
+            table = movement.table_of(model, step.table, emitter)
+            emitter.instructions[first:] = [replace(each, table=table) for each in emitter.instructions[first:]]
     except ValueError as error:
         raise ZeropointError(f"operator '{operator.name}' ({operator.kind}) is too large: {error}") from None

@@ -147,11 +147,16 @@ def lower_resize_nearest_neighbor(
         copy(emitter, first, start, loops, target.tensor)
 
 
+def table_of(model: QuantizedModel, operator: LeakyRelu | Logistic, emitter: Emitter) -> int:
+    """Return the number of an operator's table."""
+    outputs = leaky_relu_table(model, operator) if isinstance(operator, LeakyRelu) else logistic_table(model, operator)
+    return emitter.add_table(outputs, model.tensor(operator.output).dtype, operator)
+
+
 def lower_table(
     model: QuantizedModel, operator: LeakyRelu | Logistic, sources: list[Place], target: Place, emitter: Emitter
 ) -> None:
     """Emit a copy whose bytes are looked up in a table on the way out."""
-    outputs = leaky_relu_table(model, operator) if isinstance(operator, LeakyRelu) else logistic_table(model, operator)
-    table, source = emitter.add_table(outputs, target.tensor.dtype, operator), sources[0]
+    table, source = table_of(model, operator, emitter), sources[0]
     loops = map(Loop, source.tensor.shape, byte_steps(source), byte_steps(target))
     copy(emitter, source.address, target.address, list(loops), source.tensor, table=table)

@@ -1,6 +1,6 @@
 """The plan: which operators share a pass over the array, and how rows of activations lie in memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from zeropoint.model import (
@@ -9,6 +9,7 @@ from zeropoint.model import (
     Concatenation,
     Conv2D,
     DepthwiseConv2D,
+    FullyConnected,
     LeakyRelu,
     Logistic,
     MaxPool2D,
@@ -80,31 +81,49 @@ class Scratch:
     source: str
 
 
+#: Layers whose results may be looked up on their way out, rather than by a copy.
+_TAKE_TABLE = (
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    MaxPool2D,
+    AveragePool2D,
+    Mean,
+    Requantize,
+    Add,
+    Sub,
+    Mul,
+)
+
+
 @dataclass(frozen=True)
 class Step:
-    """What the hardware computes in one pass: an operator, and the max pooling of its outputs if there is any.
+    """What the hardware computes in one pass: an operator, and what becomes of its outputs on their way out.
 
     Attributes
     ----------
-    operator, pool
-        Both.
+    operator
+        The operator.
+    pool, table
+        The max pooling of its outputs, or the operator that looks them up, if there is either.
     scratch
         What is to be written before, and read in the place of the operand that it holds.
     """
 
     operator: Operator
     pool: MaxPool2D | None = None
+    table: LeakyRelu | Logistic | None = None
     scratch: tuple[Scratch, ...] = ()
 
     @property
     def output(self) -> str:
         """The tensor that is written."""
-        return self.pool.output if self.pool else self.operator.output
+        return (self.pool or self.table or self.operator).output
 
     @property
     def label(self) -> str:
         """What the step computes, by kind."""
-        return f"{self.operator.kind}+{self.pool.kind}" if self.pool else self.operator.kind
+        return "+".join(each.kind for each in (self.operator, self.pool, self.table) if each)
 
 
 def plan(model: QuantizedModel, operators: tuple[Operator, ...], output: str, fuse: bool = True) -> tuple[Step, ...]:
@@ -112,6 +131,8 @@ def plan(model: QuantizedModel, operators: tuple[Operator, ...], output: str, fu
 
     A max pooling whose windows neither overlap nor reach into padding, and which alone reads a convolution's output,
     goes with the convolution: the maximum of requantized values is the requantized maximum's clamp, value by value.
+    A table that alone reads the output of a layer that is no copy goes with that layer, unless a pooling does already,
+    which would come after the table.
 
     Parameters
     ----------
@@ -121,27 +142,26 @@ def plan(model: QuantizedModel, operators: tuple[Operator, ...], output: str, fu
         Whether to do so; without it, every operator's output is written.
     """
     steps: list[Step] = []
-    by_input = {operator.input: operator for operator in operators if isinstance(operator, MaxPool2D)}
+    by_input = {each.input: each for each in operators if isinstance(each, MaxPool2D | LeakyRelu | Logistic)}
     fused: set[str] = set()
     for operator in operators:
         if operator.name in fused:
             continue
-        pool = by_input.get(operator.output)
-        if (
-            fuse
-            and isinstance(operator, Conv2D)
-            and pool is not None
-            and operator.output != output
-            and len(model.consumers(operator.output)) == 1
-            and pool.stride == pool.window
-            and pool.padding == Padding()
-            and max(pool.window) <= _POOL_LIMIT
-        ):
-            fused.add(pool.name)
-            steps.append(Step(operator, pool))
-        else:
-            steps.append(Step(operator, scratch=_scratch(model, operator)))
+        step = Step(operator, scratch=_scratch(model, operator))
+        reader = by_input.get(operator.output)
+        if fuse and operator.output != output and len(model.consumers(operator.output)) == 1:
+            if isinstance(operator, Conv2D) and isinstance(reader, MaxPool2D) and _pools_apart(reader):
+                step = replace(step, pool=reader)
+            elif isinstance(operator, _TAKE_TABLE) and isinstance(reader, LeakyRelu | Logistic):
+                step = replace(step, table=reader)
+        fused |= {each.name for each in (step.pool, step.table) if each}
+        steps.append(step)
     return tuple(steps)
+
+
+def _pools_apart(pool: MaxPool2D) -> bool:
+    """Return whether windows neither overlap nor reach into padding, and are no larger than an instruction holds."""
+    return pool.stride == pool.window and pool.padding == Padding() and max(pool.window) <= _POOL_LIMIT
 
 
 def _scratch(model: QuantizedModel, operator: Operator) -> tuple[Scratch, ...]:

@@ -9,6 +9,7 @@ import pytest
 from support.copies import CONFIG, CONFIGS, DTYPES, everywhere
 from support.executed import outputs
 from support.operators import chain, single, tensor
+from support.random_models import ModelBuilder
 
 from zeropoint.arithmetic import logistic_table
 from zeropoint.compiler.compile import compile_model
@@ -24,6 +25,7 @@ from zeropoint.model import (
     Logistic,
     Mul,
     Operator,
+    Padding,
     QuantizedModel,
     Requantize,
     Shape,
@@ -275,3 +277,73 @@ def test_what_a_configuration_leaves_out_is_refused(model: QuantizedModel, field
     with pytest.raises(ZeropointError) as caught:
         compile_model(model, replace(CONFIG, **without))
     assert str(caught.value) == message
+
+
+# Tables on the way out of other layers
+
+#: What the table alone reads; layers of several instructions among it.
+BEFORE: dict[str, Any] = {
+    "Conv2D": lambda b, x: b.conv(x, 9, (3, 3), groups=3),
+    "DepthwiseConv2D": lambda b, x: b.depthwise(x, (3, 3), padding=Padding(1, 1, 1, 1)),
+    "FullyConnected": lambda b, x: b.fully_connected(x, 11),
+    "MaxPool2D": lambda b, x: b.max_pool(x, (2, 2)),
+    "AveragePool2D": lambda b, x: b.average_pool(x, (2, 2), padding=Padding(1, 1, 1, 1)),
+    "Mean": lambda b, x: b.mean(x),
+    "Requantize": lambda b, x: b.requantize(x),
+    "Add": lambda b, x: b.add_constant(x, 9),
+    "Sub": lambda b, x: b.binary(Sub, x, x, reverse=True),
+    "Mul": lambda b, x: b.binary(Mul, x, x),
+}
+
+
+@everywhere
+@pytest.mark.parametrize("kind", BEFORE)
+def test_a_table_goes_with_the_layer_before_it(config: AcceleratorConfig, kind: str) -> None:
+    for dtype, after in product(DTYPES, ("Logistic", "LeakyRelu")):
+        builder = ModelBuilder(np.random.default_rng(3), dtype)
+        current = BEFORE[kind](builder, builder.input(5, 6, 9))
+        current = builder.logistic(current) if after == "Logistic" else builder.leaky_relu(current, -0.4)
+        model = builder.build(current)
+        x = every_byte((5, 6, 9), dtype)
+        expected = run(model, x)[0]
+        for fuse, ops in ((True, [f"{kind}+{after}"]), (False, [kind, after])):
+            program = compile_model(model, config, fuse=fuse)
+            verify(program)
+            assert [layer.op for layer in program.layers] == ops
+            np.testing.assert_array_equal(outputs(program, x[0]), expected)
+
+
+def both(builder: ModelBuilder, x: str) -> str:
+    """Read a tensor twice, once by a table."""
+    conv = builder.conv(x, 9, (1, 1))
+    return builder.binary(Mul, conv, builder.logistic(conv))
+
+
+@pytest.mark.parametrize(
+    ("build", "ops"),
+    [
+        (both, ["Conv2D", "Logistic", "Mul"]),
+        (
+            lambda b, x: b.logistic(b.max_pool(b.conv(x, 9, (1, 1)), (2, 2), stride=(2, 2))),
+            ["Conv2D+MaxPool2D", "Logistic"],
+        ),
+        (lambda b, x: b.logistic(b.leaky_relu(x, 0.1)), ["LeakyRelu", "Logistic"]),
+        (lambda b, x: b.logistic(b.transpose(x, 1, 0, 2)), ["Transpose", "Logistic"]),
+    ],
+)
+def test_a_table_stays_apart_where_it_must(build: Any, ops: list[str]) -> None:
+    builder = ModelBuilder(np.random.default_rng(3))
+    model = builder.build(build(builder, builder.input(5, 6, 9)))
+    program = compile_model(model, CONFIG)
+    verify(program)
+    assert [layer.op for layer in program.layers] == ops
+    x = every_byte((5, 6, 9), "int8")
+    np.testing.assert_array_equal(outputs(program, x[0]), run(model, x)[0])
+
+
+def test_a_layer_whose_output_is_the_networks_keeps_it() -> None:
+    builder = ModelBuilder(np.random.default_rng(3))
+    conv = builder.conv(builder.input(5, 6, 9), 3, (1, 1))
+    builder.logistic(conv)
+    program = compile_model(builder.build(conv), CONFIG)
+    assert [layer.op for layer in program.layers] == ["Conv2D", "Logistic"]
