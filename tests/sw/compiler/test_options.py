@@ -49,7 +49,7 @@ def test_every_field_of_a_configuration_can_be_written_to_a_file(tmp_path: Path)
         ("lanes = 8.0", "lanes must be an integer, not 8.0"),
         ('pe = "systolic"', "pe must be one of mac, fold, not 'systolic'"),
         ("pe = 1", "pe must be one of mac, fold, not 1"),
-        ("lane = 8", "'lane' is unknown; there are lanes, columns, requantizers, pe, window_taps, max_pooling, elementwise, "),
+        ("lane = 8", "'lane' is unknown; there are lanes, columns, requantizers, pe, window_taps, max_pooling, "),
         ("lanes = 8\nlanes = 8", "it is not TOML: Cannot overwrite a value"),
         ("lanes 8", "it is not TOML: "),
         ("columns = 8\n[accelerator]\nlanes = 8", "columns must be in the table [accelerator], or left out"),
