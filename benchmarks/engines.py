@@ -2,7 +2,7 @@
 
     python benchmarks/engines.py [--arrays 4x4 --arrays 8x8]
 
-Each runs the demo network: Amaranth's simulator one inference, CXXRTL ten, and the clock cycles are counted. Building the
+Each runs the demo network: Amaranth's simulator one inference, CXXRTL ten, and clock cycles are counted. Building the
 CXXRTL simulator is timed with an empty cache, as after a change of the gateware; later runs take it from the cache.
 Only the ratio of the engines says much about other machines.
 """

@@ -143,7 +143,7 @@ class Accelerator(wiring.Component):
         flags = delay(m, Cat(loops.valid, loops.first, loops.last, loops.level), read_latency, "flags")
         m.d.comb += [
             addresses.moves.eq(loops.moves),
-            addresses.level.eq(loops.level),
+            addresses.at.eq(loops.at),
             activations.read_split.eq(Mux(instruction.paired_rows, instruction.run + 1, config.lanes)),
             activations.read_jump.eq(
                 Mux(instruction.paired_rows, instruction.pair_step >> config.lanes.bit_length() - 1, 0)
@@ -199,8 +199,7 @@ class Accelerator(wiring.Component):
             pooler.beat_level.eq(last.result_level),
             pooler.beat_pools.eq(last.result_pools),
             pooler.results.eq(results),
-            writer.beat.eq(pooler.pooled_beat),
-            writer.beat_level.eq(pooler.pooled_level),
+            writer.beat_at.eq(pooler.pooled_at),
             sequencer.ending.eq(ending),
             sequencer.done.eq(writer.done),
             sequencer.program_data.eq(program.read_data),

@@ -1,8 +1,10 @@
 """The instruction as the gateware sees it, and the pipeline's small vocabulary."""
 
 from enum import IntEnum
+from functools import reduce
+from operator import or_
 
-from amaranth import Module, Signal, Value, ValueLike, signed, unsigned
+from amaranth import Module, Mux, Signal, Value, ValueLike, signed, unsigned
 from amaranth.lib import data
 
 from zeropoint_hw.isa import FIELDS, INSTRUCTION_WORDS
@@ -51,3 +53,9 @@ def delay(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
         m.d.sync += later.eq(signal)
         signal = later
     return signal
+
+
+def chosen(*choices: tuple[ValueLike, ValueLike]) -> Value:
+    """Return the value whose condition holds, of which no more than one does; 0 if none does."""
+    values: list[Value] = [Mux(condition, value, 0) for condition, value in choices]
+    return reduce(or_, values)

@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level
+from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, chosen
 
 
 def _log2(value: int) -> int:
@@ -34,14 +34,15 @@ class LoopNest(wiring.Component):
         Held still from ``start`` to the last cycle.
     start : In(1)
         Starts the loops.
-    moves : Out(1)
-        The cycle before the first array cycle, or an array cycle.
+    moves, at : Out(10)
+        In an array cycle, and the one before the first: bit ``l`` says whether a loop of level ``l`` or further out
+        moves on, and whether it is that of level ``l``. ``moves`` is 0 in other cycles, where ``at`` is not defined.
     valid : Out(1)
         An array cycle.
     first, last : Out(1)
         The output's first and last array cycle.
     level : Out(4)
-        The loop that moves on (``Level``); before the first array cycle, ``Level.BEGIN``.
+        The loop that moves on (``Level``).
     stalled : Out(1)
         An idle cycle.
     """
@@ -52,7 +53,8 @@ class LoopNest(wiring.Component):
             {
                 "instruction": In(InstructionLayout),
                 "start": In(1),
-                "moves": Out(1),
+                "moves": Out(len(Level)),
+                "at": Out(len(Level)),
                 "valid": Out(1),
                 "first": Out(1),
                 "last": Out(1),
@@ -75,22 +77,31 @@ class LoopNest(wiring.Component):
         working = Signal()
         m.d.comb += working.eq(running & (idle_left == 0))
 
+        # The innermost loop with turns left moves on. The addresses get a bit for each level, and need not decode it;
+        # bit `l` of `reaches` is set where all loops inside level `l` end.
+        remains, reaches, at = Signal(len(left)), Signal(len(left) + 1), Signal(len(left) + 1)
+        m.d.comb += [
+            remains.eq(Cat(counter != 0 for counter in left)),
+            reaches.eq(Cat(~remains[:index].any() for index in range(len(left) + 1))),
+            at.eq(reaches & Cat(remains, 1)),
+        ]
         level = Signal(LEVEL_WIDTH)
         m.d.comb += level.eq(Level.END)
         for index in reversed(range(len(left))):
-            with m.If(left[index] != 0):
+            with m.If(remains[index]):
                 m.d.comb += level.eq(index)
 
         # Between two outputs of a row may lie positions that only shift their taps into the array's history.
         first = Signal(init=1)
         until_output = Signal.like(i.warmup)
         complete = Signal()
-        m.d.comb += complete.eq(level >= Level.POOL_X)
+        m.d.comb += complete.eq(reaches[Level.POOL_X])
         last = Signal()
         m.d.comb += last.eq(complete & (until_output == 0))
 
         m.d.sync += [
-            self.moves.eq(working | self.start),
+            self.moves.eq(Mux(working, reaches, 0)),
+            self.at.eq(at),
             self.valid.eq(working),
             self.first.eq(first),
             self.last.eq(last),
@@ -98,21 +109,19 @@ class LoopNest(wiring.Component):
             self.stalled.eq(running & ~working),
         ]
         with m.If(self.start):
-            m.d.sync += self.level.eq(Level.BEGIN)
+            m.d.sync += [self.moves.eq(~0), self.at.eq(1 << Level.BEGIN)]
             m.d.sync += [running.eq(1), idle_left.eq(0), first.eq(1), until_output.eq(i.warmup)]
             m.d.sync += [counter.eq(limit) for counter, limit in zip(left, limits, strict=True)]
         with m.Elif(working):
             m.d.sync += first.eq(complete)
             for index, counter in enumerate(left):
-                with m.If(level == index):
-                    m.d.sync += counter.eq(counter - 1)
-                with m.Elif(level > index):
-                    m.d.sync += counter.eq(limits[index])
-            with m.If(level >= Level.ROW):
+                with m.If(reaches[index]):
+                    m.d.sync += counter.eq(Mux(remains[index], counter - 1, limits[index]))
+            with m.If(reaches[Level.ROW]):
                 m.d.sync += until_output.eq(i.warmup)
-            with m.Elif(level == Level.COLUMN):
+            with m.Elif(at[Level.COLUMN]):
                 m.d.sync += until_output.eq(Mux(until_output == 0, i.emit_every, until_output - 1))
-            with m.If(level == Level.END):
+            with m.If(at[Level.END]):
                 m.d.sync += running.eq(0)
             with m.Elif(last):
                 m.d.sync += idle_left.eq(i.idle)
@@ -136,8 +145,8 @@ class InputAddress(wiring.Component):
     -------
     instruction : In(InstructionLayout)
         Held still until the last mask is out.
-    moves, level : In
-        An array cycle or the one before the first, as :class:`LoopNest` gives it.
+    moves, at : In
+        As :class:`LoopNest` gives them.
     weight_address : Out
         Word of the weight memory, in the cycle of ``valid`` itself.
     address : Out
@@ -155,8 +164,8 @@ class InputAddress(wiring.Component):
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
-                "moves": In(1),
-                "level": In(LEVEL_WIDTH),
+                "moves": In(len(Level)),
+                "at": In(len(Level)),
                 "weight_address": Out(range(config.weight_words)),
                 "address": Out(range(config.activation_bytes)),
                 "mask": Out(config.lanes),
@@ -166,71 +175,62 @@ class InputAddress(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         i = self.instruction
-        level = self.level
+        moves, at = self.moves, self.at
 
-        # Where along the column loop's axis and the row loop's the level moves the window.
-        along_x = Signal()
-        m.d.comb += along_x.eq(Mux(i.swap_axes, level == Level.ROW, level == Level.COLUMN))
+        # Where along the column loop's axis and the row loop's the window moves: the outer one, or the inner one.
+        inner_x, outer_x = at[Level.COLUMN] & ~i.swap_axes, at[Level.ROW] & i.swap_axes
+        inner_y, outer_y = at[Level.COLUMN] & i.swap_axes, at[Level.ROW] & ~i.swap_axes
 
         # Bytes within a feature-map row, where the current group, output, pooled output and tap begin; and where it
         # moves on: one of these plus a step.
         x_shape = signed(self._place_width)
         names = ("group", "output", "pool", "tap", "chunk")
         x_group, x_output, x_pool, x_tap, x = (Signal(x_shape, name=f"x_{name}") for name in names)
-        x_from, x_step, x_next = Signal(x_shape), Signal(x_shape), Signal(x_shape)
-        with m.Switch(level):
-            with m.Case(Level.CHUNK):
-                m.d.comb += [x_from.eq(x), x_step.eq(self._lanes)]
-            with m.Case(Level.TAP_X):
-                m.d.comb += [x_from.eq(x_tap), x_step.eq(i.x_tap_step)]
-            with m.Case(Level.TAP_Y):
-                m.d.comb += x_from.eq(x_pool)
-            with m.Case(Level.POOL_X):
-                m.d.comb += [x_from.eq(x_pool), x_step.eq(i.x_pool_step)]
-            with m.Case(Level.POOL_Y):
-                m.d.comb += x_from.eq(x_output)
-            with m.Case(Level.COLUMN, Level.ROW):
-                m.d.comb += x_from.eq(Mux(along_x | (level == Level.COLUMN), x_output, x_group))
-                m.d.comb += x_step.eq(Mux(along_x, i.x_column_step, 0))
-            with m.Case(Level.BEGIN):
-                m.d.comb += x_from.eq(i.x_first)
-            with m.Default():
-                m.d.comb += [x_from.eq(x_group), x_step.eq(i.x_group_step)]
+        x_next = Signal(x_shape)
+        x_from = chosen(
+            (at[Level.CHUNK], x),
+            (at[Level.TAP_X], x_tap),
+            (at[Level.TAP_Y] | at[Level.POOL_X], x_pool),
+            (at[Level.POOL_Y] | at[Level.COLUMN] | outer_x, x_output),
+            (outer_y | at[Level.GROUP], x_group),
+            (at[Level.BEGIN], i.x_first),
+        )
+        x_step = chosen(
+            (at[Level.CHUNK], self._lanes),
+            (at[Level.TAP_X], i.x_tap_step),
+            (at[Level.POOL_X], i.x_pool_step),
+            (inner_x | outer_x, i.x_column_step),
+            (at[Level.GROUP], i.x_group_step),
+        )
         m.d.comb += x_next.eq(x_from + x_step)
 
         # The feature-map row of the current output, pooled output and tap: its number, and the address of its byte 0.
         y_shape = signed(self._row_width)
         y_output, y_pool, y = (Signal(y_shape, name=f"y_{name}") for name in names[1:4])
         base_output, base_pool, base = (Signal.like(self.address, name=f"base_{name}") for name in names[1:4])
-        y_from, y_step, y_next = Signal(y_shape), Signal(y_shape), Signal(y_shape)
-        base_from, base_step, base_next = (Signal.like(self.address) for _ in range(3))
-        with m.Switch(level):
-            with m.Case(Level.CHUNK, Level.TAP_X, Level.TAP_Y):
-                m.d.comb += [y_from.eq(y), base_from.eq(base)]
-                m.d.comb += [y_step.eq(i.y_tap_step), base_step.eq(i.input_tap_step)]
-            with m.Case(Level.POOL_X):
-                m.d.comb += [y_from.eq(y_pool), base_from.eq(base_pool)]
-            with m.Case(Level.POOL_Y):
-                m.d.comb += [y_from.eq(y_pool), base_from.eq(base_pool)]
-                m.d.comb += [y_step.eq(i.y_pool_step), base_step.eq(i.input_pool_step)]
-            with m.Case(Level.COLUMN, Level.ROW):
-                with m.If(along_x & (level == Level.ROW)):
-                    m.d.comb += [y_from.eq(i.y_first), base_from.eq(i.input_base)]
-                with m.Else():
-                    m.d.comb += [y_from.eq(y_output), base_from.eq(base_output)]
-                with m.If(~along_x):
-                    m.d.comb += [y_step.eq(i.y_row_step), base_step.eq(i.input_row_step)]
-            with m.Default():
-                m.d.comb += [y_from.eq(i.y_first), base_from.eq(i.input_base)]
-        m.d.comb += [y_next.eq(y_from + y_step), base_next.eq(base_from + base_step)]
+        y_next, base_next = Signal(y_shape), Signal.like(self.address)
+        for following, tap, pool, output, first, tap_step, pool_step, row_step in (
+            (y_next, y, y_pool, y_output, i.y_first, i.y_tap_step, i.y_pool_step, i.y_row_step),
+            (
+                *(base_next, base, base_pool, base_output, i.input_base),
+                *(i.input_tap_step, i.input_pool_step, i.input_row_step),
+            ),
+        ):
+            origin = chosen(
+                (at[Level.TAP_Y], tap),
+                (at[Level.POOL_X] | at[Level.POOL_Y], pool),
+                (at[Level.COLUMN] | outer_y, output),
+                (outer_x | at[Level.GROUP] | at[Level.BEGIN], first),
+            )
+            step = chosen((at[Level.TAP_Y], tap_step), (at[Level.POOL_Y], pool_step), (inner_y | outer_y, row_step))
+            m.d.comb += following.eq(origin + step)
 
         left = Signal(min(len(i.run), self._place_width))
         word_group, word = Signal.like(self.weight_address), Signal.like(self.weight_address)
         m.d.comb += self.weight_address.eq(word)
 
         # Whatever begins anew at this level moves to the place that is next.
-        moves = {at: self.moves & (level >= at) for at in Level}
-        for at, registers in (
+        for level, registers in (
             (Level.CHUNK, [(x, x_next)]),
             (Level.TAP_X, [(x_tap, x_next)]),
             (Level.TAP_Y, [(y, y_next), (base, base_next)]),
@@ -238,21 +238,20 @@ class InputAddress(wiring.Component):
             (Level.COLUMN, [(x_output, x_next), (y_output, y_next), (base_output, base_next)]),
             (Level.GROUP, [(x_group, x_next)]),
         ):
-            with m.If(moves[at]):
+            with m.If(moves[level]):
                 m.d.sync += [register.eq(value) for register, value in registers]
-        with m.If(self.moves):
+        with m.If(moves[Level.CHUNK]):
+            m.d.sync += left.eq(Mux(at[Level.CHUNK], left - self._lanes, i.run))
             m.d.sync += word.eq(word + 1)
-            with m.If(level == Level.BEGIN):
+            with m.If(at[Level.BEGIN]):
                 m.d.sync += [register.eq(i.weight_base) for register in (word_group, word)]
             with m.Elif(i.weights_per_tap):
-                with m.If(level >= Level.TAP_X):
+                with m.If(moves[Level.TAP_X]):
                     m.d.sync += word.eq(word_group)
-            with m.Elif(level == Level.GROUP):
+            with m.Elif(at[Level.GROUP]):
                 m.d.sync += word_group.eq(word + 1)
-            with m.Elif(level >= Level.POOL_X):
+            with m.Elif(moves[Level.POOL_X]):
                 m.d.sync += word.eq(word_group)
-        with m.If(moves[Level.CHUNK]):
-            m.d.sync += left.eq(Mux(level == Level.CHUNK, left - self._lanes, i.run))
 
         m.d.sync += self.address.eq(base + x)
 

@@ -21,8 +21,8 @@ class Pooler(wiring.Component):
         Says whether activations are unsigned; held still.
     beat, beat_level, beat_pools, results : In
         A beat of results; with ``beat_pools``, further outputs of its pooling window follow.
-    pooled_beat, pooled_level, pooled : Out
-        A beat to be written.
+    pooled_at, pooled : Out
+        A beat to be written, and the bit of the level whose loop moves on after it; 0 without a beat.
     """
 
     LATENCY = 1
@@ -37,8 +37,7 @@ class Pooler(wiring.Component):
                 "beat_level": In(LEVEL_WIDTH),
                 "beat_pools": In(1),
                 "results": In(self._beat),
-                "pooled_beat": Out(1),
-                "pooled_level": Out(LEVEL_WIDTH),
+                "pooled_at": Out(len(Level)),
                 "pooled": Out(self._beat),
             }
         )
@@ -47,8 +46,7 @@ class Pooler(wiring.Component):
         m = Module()
         passed = self._greatest(m) if self._config.max_pooling else self.results
         m.d.sync += [
-            self.pooled_beat.eq(self.beat & ~self.beat_pools),
-            self.pooled_level.eq(self.beat_level),
+            self.pooled_at.eq(Mux(self.beat & ~self.beat_pools, 1 << self.beat_level, 0)),
             self.pooled.eq(passed),
         ]
         return m

@@ -47,7 +47,7 @@ class Loops(wiring.Component):
             nest.start.eq(self.start),
             addresses.instruction.eq(self.instruction),
             addresses.moves.eq(nest.moves),
-            addresses.level.eq(nest.level),
+            addresses.at.eq(nest.at),
         ]
         for stage, names in ((nest, self.NEST), (addresses, ("weight_address", "address", "mask"))):
             m.d.comb += [getattr(self, name).eq(getattr(stage, name)) for name in names]

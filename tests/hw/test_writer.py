@@ -64,7 +64,6 @@ def check(config, jobs, stalls=None):
     """Run jobs, pairs of the instruction executed and the one expected."""
     dut = Writer(config)
     address_mask = (1 << (config.activation_bytes - 1).bit_length()) - 1
-    noise = Stalls(seed=1)
 
     async def bench(ctx):
         for given, expected in jobs:
@@ -74,15 +73,13 @@ def check(config, jobs, stalls=None):
             ctx.set(dut.start, 0)
             for level, address, count in beats_of(expected, config.requantizers):
                 while stalls and stalls.hold():
-                    noise.noise(ctx, [dut.beat_level])
                     assert ctx.get(dut.count) == ctx.get(dut.done) == 0
                     await ctx.tick()
-                ctx.set(dut.beat, 1)
-                ctx.set(dut.beat_level, level)
+                ctx.set(dut.beat_at, 1 << level)
                 got = tuple(ctx.get(signal) for signal in (dut.address, dut.count, dut.done))
                 assert got == (address & address_mask, count, level == Level.END), f"{level!r}: {got}"
                 await ctx.tick()
-                ctx.set(dut.beat, 0)
+                ctx.set(dut.beat_at, 0)
             assert ctx.get(dut.count) == 0
 
     run_bench(dut, bench, deadline=500 * len(jobs))
