@@ -109,12 +109,14 @@ class Array(wiring.Component):
         taps: list[list[Value]] = [[operand] * config.columns for operand in operands]
         if config.window_taps > 1:
             m.submodules.history = history = History(config)
-            pad = extend(i.pad_value, i.input_unsigned)
+            # The instruction is there long before its activations.
+            value, pad = extend(i.pad_value, i.input_unsigned), Signal(OPERAND)
+            m.d.sync += pad.eq(value - i.input_zero_point if pe_class.subtracts_input_zero_point else value)
             m.d.comb += [
                 history.valid.eq(flags[0]),
                 history.level.eq(flags[3:]),
                 Cat(history.operands).eq(Cat(operands[: config.channels])),
-                history.pad.eq(pad - i.input_zero_point if pe_class.subtracts_input_zero_point else pad),
+                history.pad.eq(pad),
             ]
             for lane, word in enumerate(history.taps):
                 for column, tap in enumerate(word):
