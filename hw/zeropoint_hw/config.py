@@ -50,7 +50,7 @@ class AcceleratorConfig:
         Output channels computed at once: a power of two, 1 to 64.
     requantizers
         Outputs requantized at once: a power of two up to ``min(lanes, columns)``. 0, the default, takes the largest
-        that is not above 4.
+        that is not above 8.
     pe
         The kind of processing element.
     window_taps
@@ -124,7 +124,7 @@ class AcceleratorConfig:
             if not _is_power_of_two(value) or value > 64:
                 raise ValueError(f"{name} must be a power of two from 1 to 64, not {value!r}")
         if self.requantizers == 0:
-            object.__setattr__(self, "requantizers", min(4, self.channels))
+            object.__setattr__(self, "requantizers", min(8, self.channels))
         if not _is_power_of_two(self.requantizers) or self.requantizers > self.channels:
             raise ValueError(
                 f"requantizers must be a power of two up to min(lanes, columns) = {self.channels}, "

@@ -70,9 +70,9 @@ def test_default_takes_378_kib():
 
 
 @pytest.mark.parametrize(
-    ("lanes", "columns", "requantizers"), [(1, 8, 1), (8, 1, 1), (2, 64, 2), (4, 4, 4), (8, 8, 4), (64, 64, 4)]
+    ("lanes", "columns", "requantizers"), [(1, 8, 1), (8, 1, 1), (2, 64, 2), (4, 4, 4), (8, 8, 8), (16, 8, 8), (64, 64, 8)]
 )
-def test_zero_takes_four_requantizers_at_most(lanes, columns, requantizers):
+def test_zero_takes_eight_requantizers_at_most(lanes, columns, requantizers):
     config = AcceleratorConfig(lanes=lanes, columns=columns)
     assert config.requantizers == requantizers
     # It keeps the number when copied.
@@ -151,7 +151,7 @@ def test_is_frozen():
         (
             {"parameter_channels": 6},
             ValueError,
-            "parameter_channels must be a multiple of 4 from 8 to 65536, not 6",
+            "parameter_channels must be a multiple of 8 from 16 to 65536, not 6",
         ),
         ({"program_words": 28}, ValueError, "program_words must be a multiple of 1 from 29 to 65536, not 28"),
         ({"program_words": 65537}, ValueError, "program_words must be a multiple of 1 from 29 to 65536, not 65537"),

@@ -7,7 +7,7 @@ from typing import Any
 from zeropoint.compiler.compile import compile_model
 from zeropoint.compiler.features import FEATURES, features
 from zeropoint.compiler.program import Program
-from zeropoint.compiler.verify_program import last_write
+from zeropoint.compiler.verify_program import array_cycles, last_write, written_columns
 from zeropoint.errors import ZeropointError
 from zeropoint.model import QuantizedModel
 from zeropoint_hw.config import ACCUMULATOR_WIDTHS, AcceleratorConfig
@@ -29,8 +29,9 @@ def memory_use(program: Program) -> dict[str, int]:
 def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
     """Return the configuration without anything that the network does not need.
 
-    Lanes, columns, requantizers and the kind of PE stay as they are; memories, accumulators and whatever else
-    a configuration can leave out become what the compiled network takes.
+    Lanes, columns and the kind of PE stay as they are; memories, accumulators and whatever else a configuration can
+    leave out become what the compiled network takes, and requantizers as few as cost the array no more than one cycle
+    in a hundred.
 
     Raises
     ------
@@ -41,15 +42,21 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
     everything: dict[str, Any] = dict.fromkeys(FEATURES, True)
     widest = replace(config, accumulator_width=ACCUMULATOR_WIDTHS[-1], **everything, **largest)
     program = compile_model(model, widest)
+    most = _cycles(compile_model(model, replace(widest, requantizers=config.channels))) * 101 // 100
+    for count in (1 << bit for bit in range(config.requantizers.bit_length() - 1)):
+        fewer = compile_model(model, replace(widest, requantizers=count))
+        if _cycles(fewer) <= most:
+            program = fewer
+            break
     sizes: dict[str, Any] = {
         field: max(-(-used // unit) * unit, least)
         for field, used in memory_use(program).items()
-        for unit, least, _ in (config.memories[field],)
+        for unit, least, _ in (program.config.memories[field],)
     }
     wanted = features(program.instructions, program.parameters.shift.tolist())
     kept: dict[str, Any] = {feature: feature in wanted for feature in FEATURES}
     trimmed = replace(
-        widest,
+        program.config,
         **kept,
         window_taps=config.window_taps if any(each.window for each in program.instructions) else 1,
         **sizes,
@@ -63,3 +70,15 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
         return True
 
     return replace(trimmed, accumulator_width=ACCUMULATOR_WIDTHS[bisect_left(ACCUMULATOR_WIDTHS[:-1], True, key=fits)])
+
+
+def _cycles(program: Program) -> int:
+    """Return the cycles in which the array works or waits for the requantizers."""
+    return sum(
+        i.groups
+        * i.rows
+        * i.pool_rows
+        * i.pool_columns
+        * (i.columns * array_cycles(program.config, i) + written_columns(i) * i.idle)
+        for i in program.instructions
+    )

@@ -60,7 +60,7 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
         yield f"end is {i.end}, but must be 1 in the last instruction and 0 in all others"
     yield from _shape_problems(config, i)
 
-    cycles = _array_cycles(config, i)
+    cycles = array_cycles(config, i)
     words = -(-i.run // config.lanes) if i.weights_per_tap else i.groups * cycles
     if i.weight_base + words > len(program.weights):
         yield (
@@ -168,12 +168,12 @@ def _pools(i: Instruction) -> bool:
     return i.pool_rows * i.pool_columns > 1
 
 
-def _written_columns(i: Instruction) -> int:
+def written_columns(i: Instruction) -> int:
     """Return how many of a row's positions bring an output."""
     return (i.columns - 1 - i.warmup) // i.emit_every + 1
 
 
-def _array_cycles(config: AcceleratorConfig, i: Instruction) -> int:
+def array_cycles(config: AcceleratorConfig, i: Instruction) -> int:
     """Return the array cycles of an output, or of a position that brings none."""
     return i.taps_y * i.taps_x * -(-i.run // config.lanes)
 
@@ -183,12 +183,12 @@ def _cycles_between_outputs(config: AcceleratorConfig, i: Instruction) -> int:
     positions = []
     if _pools(i):
         positions.append(1)
-    if _written_columns(i) > 1:
+    if written_columns(i) > 1:
         positions.append(i.emit_every)
     if i.rows * i.groups > 1:
         # A row may begin sooner after the row before than outputs follow each other within.
         positions.append(i.warmup + 1)
-    return min(positions) * _array_cycles(config, i) if positions else i.beats
+    return min(positions) * array_cycles(config, i) if positions else i.beats
 
 
 def _rows_read(i: Instruction) -> npt.NDArray[np.int64]:
@@ -237,7 +237,7 @@ def last_write(config: AcceleratorConfig, i: Instruction) -> int:
     ends = [(i.groups - 1) * i.output_group_step + last]
     if i.groups > 1:
         ends.append((i.groups - 2) * i.output_group_step + channels)
-    moved = (i.rows - 1) * i.output_row_step + (_written_columns(i) - 1) * i.output_column_step
+    moved = (i.rows - 1) * i.output_row_step + (written_columns(i) - 1) * i.output_column_step
     return i.output_base + max(ends) + moved - 1
 
 
@@ -248,7 +248,7 @@ def _bytes_written(config: AcceleratorConfig, i: Instruction) -> int:
     places = (1 << last) - 1 << (i.groups - 1) * i.output_group_step
     if i.groups > 1:
         places |= _repeat((1 << channels) - 1, i.output_group_step, i.groups - 1)
-    places = _repeat(places, i.output_column_step, _written_columns(i))
+    places = _repeat(places, i.output_column_step, written_columns(i))
     return _repeat(places, i.output_row_step, i.rows) << i.output_base
 
 

@@ -25,13 +25,13 @@ CONFIGS = {
 }
 everywhere = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 #: What a network has no say in.
-KEPT = ("lanes", "columns", "requantizers", "pe", "weight_source")
+KEPT = ("lanes", "columns", "pe", "weight_source")
 
 
 def smaller(config: AcceleratorConfig) -> dict[str, AcceleratorConfig]:
     """Return the configurations that have one thing less, or a memory that is a step smaller, by its field."""
     found = {}
-    for name in (field.name for field in fields(config) if field.name not in (*KEPT, "window_taps")):
+    for name in (field.name for field in fields(config) if field.name not in (*KEPT, "requantizers", "window_taps")):
         value = getattr(config, name)
         less: Any = False if isinstance(value, bool) else value - config.memories.get(name, (1,))[0]
         try:
@@ -47,6 +47,7 @@ def test_a_trimmed_accelerator_is_exact_and_nothing_can_be_left_out(config: Acce
     model = random_model(seed, 7, size=7, more=seed % 3 > 0)
     trimmed = trim(model, config)
     assert [getattr(trimmed, name) for name in KEPT] == [getattr(config, name) for name in KEPT]
+    assert trimmed.requantizers <= config.requantizers
     program = compile_model(model, trimmed)
     verify(program)
     for name, other in smaller(trimmed).items():
@@ -98,7 +99,7 @@ def test_what_a_configuration_lacks_is_put_in() -> None:
         accumulator_width=20,
         activation_bytes=64,
         weight_bytes=128,
-        parameter_channels=8,
+        parameter_channels=16,
         program_words=29,
     )
     model = model_of("add", "logistic")
@@ -123,3 +124,14 @@ def test_a_scratch_tensor_counts() -> None:
     program = compile_model(builder.build(builder.add_constant(x)), AcceleratorConfig())
     # The input, the output and the constant in the output's shape.
     assert memory_use(program)["activation_bytes"] == 3 * 288
+
+
+@pytest.mark.parametrize(("channels", "requantizers"), [(8, 8), (16, 4), (32, 2), (64, 1)])
+def test_requantizers_keep_up_with_the_array(channels: int, requantizers: int) -> None:
+    """A pointwise convolution takes a cycle for 8 input channels; then 8 outputs are to be scaled."""
+    builder = ModelBuilder(np.random.default_rng(1))
+    model = builder.build(builder.conv(builder.input(12, 12, channels), 8, (1, 1)))
+    trimmed = trim(model, AcceleratorConfig())
+    assert trimmed.requantizers == requantizers
+    assert all(instruction.idle == 0 for instruction in compile_model(model, trimmed).instructions)
+    assert trim(model, AcceleratorConfig(requantizers=1)).requantizers == 1
