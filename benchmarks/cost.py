@@ -99,7 +99,8 @@ def cost(
     }
     placements = []
     for seed in range(1, seeds + 1):
-        step(f"place and route, seed {seed} of {seeds}")
+        reached = "".join(f", {placement.fmax:.1f} MHz" for placement in placements)
+        step(f"place and route, seed {seed} of {seeds}{reached}")
         if not result["exceeding"]:
             placements.append(place(netlist, frequency, seed))
     if placements:
