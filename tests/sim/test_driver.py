@@ -80,7 +80,7 @@ def config_of(lanes, columns, **fields):
 def program_of(config, **changes):
     rng = np.random.default_rng(5)
     weights = rng.integers(0, 256, (73, config.word_bytes), dtype=np.uint8)
-    return make_program(config=config, weights=weights, parameters=random_parameters(rng, 20), **changes)
+    return make_program(config=config, weights=weights, parameters=random_parameters(rng, 24), **changes)
 
 
 def test_the_program_is_loaded_word_for_word():
@@ -98,7 +98,7 @@ def test_parameters_are_bias_multiplier_and_shift():
     memory = Memory(program.config)
     Driver(memory, program)
     expected = {}
-    for channel in range(20):
+    for channel in range(24):
         expected[4 * channel] = int(program.parameters.bias[channel]) % (1 << 32)
         expected[4 * channel + 1] = int(program.parameters.multiplier[channel])
         expected[4 * channel + 2] = int(program.parameters.shift[channel]) % (1 << 32)
@@ -149,7 +149,7 @@ def test_nothing_is_loaded_into_what_was_built_in():
             Register.IDENTIFICATION,
             "has an identification of 0x00000001, the program is for 0x5a504e54; compile it again",
         ),
-        (Register.CONFIGURATION, "has a configuration of 0x00000001, the program is for 0xc0a30112; compile it again"),
+        (Register.CONFIGURATION, "has a configuration of 0x00000001, the program is for 0xc0a38112; compile it again"),
     ],
 )
 def test_another_accelerator_is_refused_before_anything_is_written(register, message):

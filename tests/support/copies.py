@@ -12,7 +12,7 @@ from zeropoint.compiler.emit import Emitter
 from zeropoint.compiler.program import Program
 from zeropoint_hw.config import AcceleratorConfig, PEKind
 
-CONFIG = AcceleratorConfig()
+CONFIG = AcceleratorConfig(requantizers=4)
 CONFIGS = {
     "8x8": replace(CONFIG, requantizers=2),
     "1x1": AcceleratorConfig(lanes=1, columns=1),

@@ -43,7 +43,7 @@ def make_program(seed: int = 0, **changes: Any) -> Program:
         "model_sha256": "0123456789abcdef" * 4,
         "instructions": tuple(random_instruction(rng) for _ in range(5)),
         "weights": rng.integers(0, 256, (73, 8), dtype=np.uint8),
-        "parameters": random_parameters(rng, 20),
+        "parameters": random_parameters(rng, 24),
         "tables": rng.integers(0, 256, (2, 256), dtype=np.uint8),
         "input": first,
         "output": last,

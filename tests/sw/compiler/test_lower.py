@@ -19,7 +19,7 @@ from zeropoint_hw.isa import Instruction
 
 Build = Callable[[ModelBuilder, str], str]
 
-CONFIG = AcceleratorConfig()
+CONFIG = AcceleratorConfig(requantizers=4)
 SAME = Padding(1, 1, 1, 1)
 
 
