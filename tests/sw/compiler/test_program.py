@@ -51,8 +51,8 @@ def test_the_weight_image_holds_lane_0_of_column_0_in_its_lowest_byte() -> None:
 def test_the_parameter_image_holds_bias_multiplier_and_shift_where_the_format_says() -> None:
     program = make_program()
     image, parameters = program.images[2], program.parameters
-    assert (image.name, image.width, image.depth) == ("parameters", 72, 20)
-    for index in range(20):
+    assert (image.name, image.width, image.depth) == ("parameters", 72, 24)
+    for index in range(24):
         value = word(image, index)
         assert value & 0xFFFFFFFF == int(parameters.bias[index]) % (1 << 32)
         assert value >> 32 & 0x7FFFFFFF == parameters.multiplier[index]
@@ -125,7 +125,7 @@ SMALL = AcceleratorConfig(lanes=4, columns=2, activation_bytes=96, weight_bytes=
     [
         ({"program_words": 144}, "program memory must have 145 words, 1 more than the 144 of this"),
         ({"weight_bytes": 576}, "weight memory must have 584 bytes, 8 more than the 576 of this"),
-        ({"parameter_channels": 18}, "parameter memory must have 20 channels, 2 more than the 18 of this"),
+        ({"parameter_channels": 18}, "parameter memory must have 24 channels, 6 more than the 18 of this"),
         (
             {"activation_bytes": 88},
             "activation memory must have 92 bytes (where tensor 'hidden/Relu;1' ends), 4 more than the 88 of this",
