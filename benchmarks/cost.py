@@ -41,7 +41,7 @@ from zeropoint_boards.place import median_fmax, place
 from zeropoint_boards.synthesis import synthesize
 from zeropoint_hw.accelerator import Accelerator
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_sim.simulate import REQUANTIZER_MULTIPLIERS, simulate
+from zeropoint_sim.simulate import simulate
 
 NETWORKS = ("ad01_int8", "kws_ref_model", "pretrainedResnet_quant", "digits")
 #: The network whose accelerator is synthesized.
@@ -200,7 +200,7 @@ def main(
                 "lanes": config.lanes,
                 "columns": config.columns,
                 "multipliers": config.multipliers,
-                "other_multipliers": config.requantizers * REQUANTIZER_MULTIPLIERS,
+                "other_multipliers": config.requantizer_multipliers,
                 "networks": {},
             }
             for name, model in models.items():

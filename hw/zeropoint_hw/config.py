@@ -161,6 +161,11 @@ class AcceleratorConfig:
         return self.lanes * self.columns
 
     @property
+    def requantizer_multipliers(self) -> int:
+        """Multipliers outside the array: four for each 32-bit product, two more where ADD scales an operand."""
+        return self.requantizers * (6 if self.elementwise else 4)
+
+    @property
     def word_bytes(self) -> int:
         """Bytes of a weight word: a weight for each processing element."""
         return self.lanes * self.columns

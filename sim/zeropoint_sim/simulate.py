@@ -28,9 +28,6 @@ ENGINES = ("auto", "amaranth", "cxxrtl")
 #: Differing tensors that a result describes.
 _FAULTS = 16
 
-#: Multipliers of each requantizer: four for its 32-bit product, two for the operand that ADD scales.
-REQUANTIZER_MULTIPLIERS = 6
-
 Array = npt.NDArray[Any]
 
 
@@ -128,7 +125,7 @@ class SimulationResult:
             "layers": [asdict(layer) for layer in self.layers],
             "wall_seconds": self.wall_seconds,
             "cycles_per_second": self.cycles_per_second,
-            "requantizer_multipliers": config.requantizers * REQUANTIZER_MULTIPLIERS,
+            "requantizer_multipliers": config.requantizer_multipliers,
             "stalls": dict(self.stalls),
             "host_steps": [step.op for step in self.program.host_steps],
             "exact_inferences": self.exact,
