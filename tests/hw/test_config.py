@@ -70,7 +70,8 @@ def test_default_takes_378_kib():
 
 
 @pytest.mark.parametrize(
-    ("lanes", "columns", "requantizers"), [(1, 8, 1), (8, 1, 1), (2, 64, 2), (4, 4, 4), (8, 8, 8), (16, 8, 8), (64, 64, 8)]
+    ("lanes", "columns", "requantizers"),
+    [(1, 8, 1), (8, 1, 1), (2, 64, 2), (4, 4, 4), (8, 8, 8), (16, 8, 8), (64, 64, 8)],
 )
 def test_zero_takes_eight_requantizers_at_most(lanes, columns, requantizers):
     config = AcceleratorConfig(lanes=lanes, columns=columns)
