@@ -41,7 +41,7 @@ def shortage(name: str, config: AcceleratorConfig, field: str, needed: int, reas
     size = -(-needed // config.lanes) * config.lanes if field == "activation_bytes" else needed
     try:
         AcceleratorConfig.from_dict(config.to_dict() | {field: size})
-        advice = f"--{field.replace('_', '-')} {size} makes room"
+        advice = f"--{field.replace('_', '-')} {size} makes room there, --trim wherever it is short"
     except ValueError as error:
         advice = f"no option makes room, because {error}: use a smaller network"
     return ZeropointError(

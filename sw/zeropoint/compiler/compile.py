@@ -87,7 +87,9 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
     model = normalize(model)
     parts = partition(model)
     if not any(type(operator) in LOWERINGS for operator in parts.hardware):
-        raise ZeropointError(f"model '{model.name}' has no operator for the hardware to run")
+        raise ZeropointError(
+            f"model '{model.name}' has no operator for the hardware to run; compute it with the golden model"
+        )
     output = parts.host[0].input if parts.host else model.output
     steps = plan(model, parts.hardware, output, fuse)
     places = _places(model, steps, output, config)

@@ -54,6 +54,9 @@ FORMAT = "zeropoint-program"
 VERSION = 2
 
 _MAX_MANIFEST_BYTES = 16 << 20
+#: The listing and the header; a header holds every byte of the images in some six characters.
+_DOCUMENTS = ("program.h", "program.lst")
+_MAX_DOCUMENT_BYTES = 1 << 28
 
 _Contents = TypeVar("_Contents")
 
@@ -121,8 +124,7 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
 def load(folder: Path, image_format: str = "mem") -> Program:
     """Return the program in ``folder``, read from its manifest and its images in one format.
 
-    The images in every other format must be there as well, as the manifest lists them. The listing and the header need
-    not be there and are not looked at.
+    The images in every other format, the listing and the header must be there as well, as the manifest lists them.
 
     Raises
     ------
@@ -176,8 +178,10 @@ def _load(folder: Path, data: bytes, image_format: str) -> Program:
     layers = tuple(_layer(entry) for entry in manifest.records("layers"))
     host_steps = tuple(_host_step(entry) for entry in manifest.records("host_steps"))
     documents = manifest.record("documents")
-    for name in documents:
-        documents.text(name)
+    digests = {name: documents.text(name) for name in _DOCUMENTS}
+    documents.end()
+    for name, digest in digests.items():
+        _verified(folder / name, digest, _MAX_DOCUMENT_BYTES)
     metadata = manifest.record("metadata")
     texts = {key: metadata.text(key) for key in metadata}
     entries = manifest.record("images")
@@ -234,17 +238,23 @@ def _contents(
     # The one that is asked for comes last, and is kept.
     for format in sorted(FORMATS, key=image_format.__eq__):
         path, digest = listed[format]
-        data = read_bytes(path, size_limit(width, depth))
-        if _digest(data) != digest:
-            raise ZeropointError(
-                f"'{path}': its contents do not match their SHA-256 in {MANIFEST}; it was changed or damaged, "
-                f"compile the model again"
-            )
+        data = _verified(path, digest, size_limit(width, depth))
     image = decode(data, image_format, name=name, width=width, depth=depth, source=str(path))
     try:
         return meaning(image)
     except ValueError as error:
         raise ZeropointError(f"'{path}': {error}") from None
+
+
+def _verified(path: Path, digest: str, limit: int) -> bytes:
+    """Return the contents of a file, which must be those that the manifest was written for."""
+    data = read_bytes(path, limit)
+    if _digest(data) != digest:
+        raise ZeropointError(
+            f"'{path}': its contents do not match their SHA-256 in {MANIFEST}; it was changed or damaged, "
+            f"compile the model again"
+        )
+    return data
 
 
 def _listed(folder: Path, name: str, entry: Record) -> tuple[Path, str]:

@@ -245,7 +245,9 @@ class _File:
         what = f"tensor '{name}'" if name else f"tensor {index}"
         shape = _integers(tensor.ShapeAsNumpy(), MAX_RANK)
         if min(shape, default=0) < 0 or prod(shape) > MAX_ELEMENTS:
-            raise ZeropointError(f"{what} has shape {shape}; {MAX_ELEMENTS} elements at most")
+            raise ZeropointError(
+                f"{what} has shape {shape}; sizes must not be negative and give {MAX_ELEMENTS} elements at most"
+            )
         if tensor.Sparsity() is not None:
             raise ZeropointError(f"{what} is sparse; convert the model with dense weights")
         if tensor.IsVariable():

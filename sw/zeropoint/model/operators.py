@@ -16,6 +16,10 @@ Shape = tuple[int, ...]
 #: The most elements that a tensor may have, a padded input included: more is refused before memory is asked for.
 MAX_ELEMENTS = 1 << 28
 
+#: Elements that a feature map may have with its padding: the golden model holds several such arrays, of 4 or 8 bytes
+#: each, at once.
+MAX_PADDED = 1 << 24
+
 
 @dataclass(frozen=True)
 class Padding:
@@ -114,8 +118,8 @@ class _Windowed(Operator):
             raise ValueError(f"the input must be (height, width, channels), not {image}")
         pad = self.padding
         spans = (image[0] + pad.top + pad.bottom, image[1] + pad.left + pad.right)
-        if prod(spans) * image[2] > MAX_ELEMENTS:
-            raise ValueError(f"an input of {image} with {pad} has over {MAX_ELEMENTS} elements")
+        if prod(spans) * image[2] > MAX_PADDED:
+            raise ValueError(f"an input of {image} with {pad} has over {MAX_PADDED} elements")
         out = tuple(
             (span - (size - 1) * dilation - 1) // stride + 1
             for span, size, dilation, stride in zip(spans, window, self.dilation, self.stride, strict=True)

@@ -234,8 +234,10 @@ def test_operators_out_of_order(tmp_path):
         ({"shape": (2, 8)}, "input 'x' has shape (2, 8), but must have a batch of 1 as its first dimension; "
          "convert the network so"),
         ({"signature": (-1, -1)}, "input 'x' has sizes that are open; convert the network with fixed ones"),
-        ({"shape": (1, 1 << 30)}, "tensor 'x' has shape (1, 1073741824); 268435456 elements at most"),
-        ({"shape": (1, -8)}, "tensor 'x' has shape (1, -8); 268435456 elements at most"),
+        ({"shape": (1, 1 << 30)}, "tensor 'x' has shape (1, 1073741824); sizes must not be negative and give 268435456 "
+         "elements at most"),
+        ({"shape": (1, -8)}, "tensor 'x' has shape (1, -8); sizes must not be negative and give 268435456 elements at "
+         "most"),
         ({"shape": (1,) * 9}, "has a list of 9 numbers; 8 at most"),
         ({"shape": (1, 0)}, "operator 0 (QUANTIZE), output 'y': its output is declared as (1, 8), but is (1, 0)"),
         ({"shape": (1, 4)}, "operator 0 (QUANTIZE), output 'y': its output is declared as (1, 8), but is (1, 4)"),
