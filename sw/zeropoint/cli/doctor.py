@@ -14,7 +14,7 @@ from zeropoint.errors import ZeropointError
 _EXTRAS = {
     "": "everything",
     "sim": "engine cxxrtl",
-    "build": "resources and clock of an FPGA",
+    "build": "benchmarks/cost.py: resources and clock of an FPGA",
     "onnxruntime": "info --against-onnxruntime",
 }
 
