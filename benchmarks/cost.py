@@ -36,8 +36,9 @@ from zeropoint.compiler.trim import trim
 from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_write
 from zeropoint.model import QuantizedModel
+from zeropoint.tools import TookTooLong
 from zeropoint_boards.devices import DEVICES
-from zeropoint_boards.place import median_fmax, place
+from zeropoint_boards.place import Placement, median_fmax, place
 from zeropoint_boards.synthesis import synthesize
 from zeropoint_hw.accelerator import Accelerator
 from zeropoint_hw.config import AcceleratorConfig
@@ -47,6 +48,8 @@ NETWORKS = ("ad01_int8", "kws_ref_model", "pretrainedResnet_quant", "digits")
 #: The network whose accelerator is synthesized.
 SYNTHESIZED = "kws_ref_model"
 DEVICE = DEVICES["LFE5U-85F"]
+#: Seconds that a placement may take; a seed with which routing does not end by then makes room for the next one.
+LIMIT = 1800.0
 ARRAYS = ("4x4", "8x8", "16x8", "16x16")
 
 
@@ -95,16 +98,22 @@ def cost(
         "distributed_ram": taken.distributed_ram,
         "exceeding": taken.exceeding(DEVICE.capacity),
         "fmax": None,
-        "fmax_of_seeds": [],
+        "fmax_of_seeds": {},
     }
-    placements = []
-    for seed in range(1, seeds + 1):
+    placements: list[Placement] = []
+    seed = 0
+    while len(placements) < seeds and not result["exceeding"]:
+        seed += 1
         reached = "".join(f", {placement.fmax:.1f} MHz" for placement in placements)
-        step(f"place and route, seed {seed} of {seeds}{reached}")
-        if not result["exceeding"]:
-            placements.append(place(netlist, frequency, seed))
+        step(f"place and route, seed {seed}{reached}")
+        try:
+            placements.append(place(netlist, frequency, seed, LIMIT))
+        except TookTooLong:
+            if seed == 2 * seeds:
+                raise
     if placements:
-        result |= {"fmax": median_fmax(placements), "fmax_of_seeds": [placement.fmax for placement in placements]}
+        fmax_of_seeds = {placement.seed: placement.fmax for placement in placements}
+        result |= {"fmax": median_fmax(placements), "fmax_of_seeds": fmax_of_seeds}
     return result
 
 

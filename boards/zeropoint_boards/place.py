@@ -42,7 +42,7 @@ def median_fmax(placements: Iterable[Placement]) -> float:
     return statistics.median(placement.fmax for placement in placements)
 
 
-def place(netlist: Netlist, frequency: float, seed: int = 1) -> Placement:
+def place(netlist: Netlist, frequency: float, seed: int = 1, limit: float | None = None) -> Placement:
     """Place and route a netlist on its device, with its ports on any pins.
 
     The same netlist, frequency and seed give the same placement. It takes seconds for a few cells, ten minutes for
@@ -56,9 +56,13 @@ def place(netlist: Netlist, frequency: float, seed: int = 1) -> Placement:
         What clocks are to reach, in MHz; it is no error if they do not.
     seed
         0 to 2^31 − 1.
+    limit
+        Seconds that it may take; with some seeds, routing never ends.
 
     Raises
     ------
+    TookTooLong
+        If it takes more.
     ZeropointError
         If nextpnr is missing, the netlist does not fit the device, or it has no clock.
     """
@@ -77,7 +81,7 @@ def place(netlist: Netlist, frequency: float, seed: int = 1) -> Placement:
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
         folder = Path(name)
         (folder / "top.json").write_bytes(netlist.json)
-        tools.run([*nextpnr, *part, *files, *goal, "--quiet"], folder, f"{what}: nextpnr")
+        tools.run([*nextpnr, *part, *files, *goal, "--quiet"], folder, f"{what}: nextpnr", limit)
         try:
             report = json.loads((folder / "report.json").read_text())
             clocks = {clock: float(entry["achieved"]) for clock, entry in report["fmax"].items()}

@@ -40,13 +40,19 @@ def yowasp(tool: str, needed_for: str, extra: str, advice: str = "") -> list[str
     return [sys.executable, "-c", run]
 
 
-def run(command: Sequence[str], folder: Path, what: str) -> None:
+class TookTooLong(ZeropointError):
+    """A command did not end in the time that it was given."""
+
+
+def run(command: Sequence[str], folder: Path, what: str, limit: float | None = None) -> None:
     """Run a command in a folder, without input, and wait for its end; it ends with all its processes if this does.
 
     Raises
     ------
     ZeropointError
         If its exit status is not 0: ``what`` failed, with that status, and which error it printed.
+    TookTooLong
+        If it takes more than ``limit`` seconds.
     """
     child = subprocess.Popen(
         command,
@@ -57,11 +63,13 @@ def run(command: Sequence[str], folder: Path, what: str) -> None:
         process_group=0,
     )
     try:
-        output, _ = child.communicate()
-    except BaseException:
+        output, _ = child.communicate(timeout=limit)
+    except BaseException as error:
         # A compiler has processes of its own, which would go on for minutes.
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise TookTooLong(f"{what} did not end within {limit:g} seconds") from None
         raise
     if child.returncode:
         lines = output.decode(errors="replace").strip().splitlines()

@@ -76,3 +76,9 @@ def test_a_missing_tool_says_how_to_get_it():
         match=r"^a test needs the package yowasp-no-tool; run pip install 'zeropoint\[build\]' or do without$",
     ):
         tools.yowasp("no-tool", "a test", "build", " or do without")
+
+
+def test_a_command_ends_with_its_time(tmp_path):
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.raises(tools.TookTooLong, match=r"^a nap did not end within 0\.2 seconds$"):
+        tools.run(command, tmp_path, "a nap", 0.2)
