@@ -128,7 +128,7 @@ def test_a_netlist_that_nextpnr_refuses_ends_in_one_line(netlist, capfd):
 
 @pytest.mark.parametrize("report", ["", "[]", "{}", '{"fmax": {"clk": {}}, "utilization": {}}', '{"fmax": 1}', None])
 def test_a_nextpnr_that_reports_otherwise_ends_in_one_line(monkeypatch, counter, report):
-    def run(command, folder, what):
+    def run(command, folder, what, limit):
         assert json.loads((folder / "top.json").read_bytes())
         if report is not None:
             (folder / "report.json").write_text(report)
