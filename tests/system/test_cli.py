@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 from support.command_line import process, zeropoint_command
 from support.engines import need
 from support.files import SHAPE, images, write_array, write_float_network, write_model
-from support.random_models import random_model
+from support.random_models import ModelBuilder, random_model
 
 from zeropoint import __version__, golden
 from zeropoint.cli.group import COMMANDS, zeropoint
@@ -221,13 +221,19 @@ def test_compile_writes_a_program_and_prints_the_memory_map(tmp_path):
 
 
 def test_every_field_of_the_configuration_is_an_option_and_a_key(tmp_path):
-    path, _ = write_model(tmp_path, random_model(0))
+    # A convolution alone, which needs nothing that a configuration can leave out.
+    builder = ModelBuilder(np.random.default_rng(2))
+    path, _ = write_model(tmp_path, builder.build(builder.conv(builder.input(6, 6, 8), 8, (3, 3), like="input")))
     changed = {
         "lanes": 4,
         "columns": 2,
         "requantizers": 1,
         "pe": "fold",
         "window_taps": 2,
+        "max_pooling": False,
+        "elementwise": False,
+        "left_shift": False,
+        "tables": 3,
         "accumulator_width": 30,
         "activation_bytes": 4096,
         "weight_bytes": 8192,
@@ -241,7 +247,10 @@ def test_every_field_of_the_configuration_is_an_option_and_a_key(tmp_path):
     assert texts["accumulator_width"] == (
         "Bits of an accumulator, 20 to 32. The compiler refuses a layer whose worst case does not fit."
     )
-    options = [text for name, value in changed.items() for text in (f"--{name.replace('_', '-')}", value)]
+    options = []
+    for name, value in changed.items():
+        option = name.replace("_", "-")
+        options += [f"--no-{option}"] if value is False else [f"--{option}", value]
     zeropoint_command("compile", path, "-o", tmp_path / "a", *options).done()
     assert storage.load(tmp_path / "a").config.to_dict() == changed
     file = tmp_path / "c.toml"

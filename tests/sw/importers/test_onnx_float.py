@@ -716,7 +716,8 @@ def test_names_made_up_here_take_none_of_the_file(tmp_path: Path) -> None:
         node("MaxPool", "a.scaled", "p.pad", name="p.pad", kernel_shape=[2, 1]),
         node("Flatten", "p.pad", "y"),
     ]
-    model = run(tmp_path, nodes, ("N", 3), {"k": rand(3), "two": ints(2, 3)}, opset=19)
+    # Above 0, so that the first activation lets something pass.
+    model = run(tmp_path, nodes, ("N", 3), {"k": np.float32([0.5, 1, 2]), "two": ints(2, 3)}, opset=19)
     assert len({operator.name for operator in model.operators}) == len(model.operators)
 
 
