@@ -10,8 +10,10 @@ Modules, in the order in which data meets them:
 - ``pe``: the processing elements, ``mac`` and ``fold``.
 - ``history``: earlier activations of a row, for depthwise convolution.
 - ``array``: lanes × columns processing elements, adder trees, accumulators.
+- ``shift``: a right shift and what rounds it.
 - ``pair_scaler``: the two operands of ADD, SUB and MUL.
 - ``requantizer``: accumulator to activation.
+- ``tables``: functions of a byte, looked up in what the requantizers give.
 - ``pooler``: max pooling of outputs before they are written.
 - ``writer``: requantized beats to addresses in activation memory.
 - ``sequencer``: fetches instructions and paces the pipeline.

@@ -1,11 +1,15 @@
 """A signed multiplier with registers before and after it, as a DSP block has them."""
 
-from amaranth import ClockSignal, Instance, Module, Signal, signed
+from amaranth import ClockSignal, Instance, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 #: What MULT18X18D multiplies.
 _ECP5_WIDTH = 18
+
+
+#: Bits of an operand without a sign that :class:`Multiplier` takes.
+UNSIGNED_WIDTH = _ECP5_WIDTH - 1
 
 
 class Multiplier(wiring.Component):
@@ -73,3 +77,10 @@ class Multiplier(wiring.Component):
             **{f"i_B{bit}": b[bit] for bit in range(_ECP5_WIDTH)},
             **{f"o_P{bit}": p[bit] for bit in range(2 * _ECP5_WIDTH)},
         )
+
+
+def multiply(m: Module, name: str, a: Value, b: Value) -> Value:
+    """Return ``a · b`` of the widest operands, signed or not, ``Multiplier.LATENCY`` cycles later."""
+    m.submodules[name] = multiplier = Multiplier(_ECP5_WIDTH)
+    m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
+    return multiplier.p

@@ -1,17 +1,14 @@
 """ADD, SUB and MUL: two activations to one number, before the requantizer scales that to the output."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.array import OPERAND_SUM
 from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import InstructionLayout, delay
-from zeropoint_hw.multiplier import Multiplier
-from zeropoint_hw.shift import ShiftedRight
-
-#: Bits of a multiplier's lower half.
-_HALF = 17
+from zeropoint_hw.multiplier import UNSIGNED_WIDTH, multiply
+from zeropoint_hw.shift import shift_right
 
 
 class PairScaler(wiring.Component):
@@ -58,22 +55,14 @@ class PairScaler(wiring.Component):
         # nothing is left to round. 4: bits 10 and up of their sum.
         factor = Signal(signed(32))
         m.d.comb += factor.eq(Mux(i.pair_multiply, first << 11, i.pair_multiplier))
-        products = []
-        for name, part in (("low", factor[:_HALF]), ("high", factor[_HALF:].as_signed())):
-            m.submodules[name] = multiplier = Multiplier(_HALF + 1)
-            m.d.comb += [multiplier.a.eq(other), multiplier.b.eq(part)]
-            products.append(multiplier.p)
+        low = multiply(m, "low", other, factor[:UNSIGNED_WIDTH])
+        high = multiply(m, "high", other, factor[UNSIGNED_WIDTH:].as_signed())
         product = Signal(signed(31))
-        m.d.sync += product.eq(((products[1] << _HALF) + products[0])[10:])
+        m.d.sync += product.eq(((high << UNSIGNED_WIDTH) + low)[10:])
 
         # 5, 6: right shift. 7: rounding, and the sum.
-        sign, shift = product[-1], i.pair_shift
-        shifted = ShiftedRight(Cat(product, sign.replicate(32)))
-        shifted = shifted.shift(shift[4], 16, sign).shift(shift[3], 8, sign).registered(m, "coarse")
-        sign = delay(m, sign, 1, "sign")
-        shifted = shifted.shift(shift[2], 4, sign).shift(shift[1], 2, sign).shift(shift[0], 1, sign)
-        shifted, sign = shifted.registered(m, "fine"), delay(m, sign, 1, "late_sign")
-        up = shifted.rounds_up((i.rounding == Round.DOUBLE) & (shift != 0), sign)
+        shifted, sign = shift_right(m, product, i.pair_shift, 32)
+        up = shifted.rounds_up((i.rounding == Round.DOUBLE) & (i.pair_shift != 0), sign)
         half = delay(m, Mux(i.pair_multiply, 0, first), 5, "first").as_signed()
         m.d.sync += self.value.eq((half << 19) + shifted.value[1:].as_signed() + up)
         return m

@@ -6,11 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, ParameterLayout, delay
-from zeropoint_hw.multiplier import Multiplier
-from zeropoint_hw.shift import ShiftedRight
-
-#: Bits of an operand's lower half: what a DSP block's signed multiplier takes without a sign.
-_HALF = 17
+from zeropoint_hw.multiplier import UNSIGNED_WIDTH, multiply
+from zeropoint_hw.shift import SHIFT_LATENCY, shift_right
 
 
 class RequantizerLane(wiring.Component):
@@ -71,26 +68,21 @@ class RequantizerLane(wiring.Component):
         multiplier = delay(m, parameters.multiplier, 1, "multiplier")
 
         # 2, 3: four products of 17 × 17 bits. 4: the sum of the two in the middle. 5: bits 30 and up of the whole.
-        x_low, x_high = x[:_HALF], x[_HALF:].as_signed()
-        m_low, m_high = multiplier[:_HALF], multiplier[_HALF:]
-        low, high = self._multiply(m, "low", x_low, m_low), self._multiply(m, "high", x_high, m_high)
-        cross, cross_too = self._multiply(m, "cross", x_high, m_low), self._multiply(m, "cross_too", x_low, m_high)
+        x_low, x_high = x[:UNSIGNED_WIDTH], x[UNSIGNED_WIDTH:].as_signed()
+        m_low, m_high = multiplier[:UNSIGNED_WIDTH], multiplier[UNSIGNED_WIDTH:]
+        low, high = multiply(m, "low", x_low, m_low), multiply(m, "high", x_high, m_high)
+        cross, cross_too = multiply(m, "cross", x_high, m_low), multiply(m, "cross_too", x_low, m_high)
         middle, outer, product = Signal(signed(33)), Signal(signed(46)), Signal(signed(33))
         m.d.sync += [
             middle.eq(cross + cross_too),
-            outer.eq(Cat(low[_HALF : 2 * _HALF], high[:29])),
-            product.eq((outer + middle)[30 - _HALF :]),
+            outer.eq(Cat(low[UNSIGNED_WIDTH : 2 * UNSIGNED_WIDTH], high[:29])),
+            product.eq((outer + middle)[30 - UNSIGNED_WIDTH :]),
         ]
         right = delay(m, right, 4, "right")
 
         # 6, 7: right shift, except for the product's bit 30, which comes out below the result.
-        sign = product[32]
-        extended = Cat(product, sign.replicate(9))
-        coarse = ShiftedRight(extended).shift(right[4], 16, sign).shift(right[3], 8, sign).registered(m, "coarse")
-        fine_right, sign = delay(m, right[:3], 1, "fine_right"), delay(m, sign, 1, "sign")
-        fine = coarse.shift(fine_right[2], 4, sign).shift(fine_right[1], 2, sign).shift(fine_right[0], 1, sign)
-        fine, sign = fine.registered(m, "fine"), delay(m, sign, 1, "late_sign")
-        whole = delay(m, right == 0, 2, "whole")
+        fine, sign = shift_right(m, product, right, 11)
+        whole = delay(m, right == 0, SHIFT_LATENCY, "whole")
 
         # 8: rounding, and the zero point.
         twice = (i.rounding == Round.DOUBLE) & ~whole
@@ -100,16 +92,11 @@ class RequantizerLane(wiring.Component):
 
         # 9: clamp. Adding the zero point next to the ends of int32 wraps around.
         edge = (product[9:32] == ~product[32].replicate(23)) & (right == 0)
-        wraps = delay(m, edge, 3, "edge") & (moved[10] == (late_sign := delay(m, sign, 1, "last_sign")))
+        wraps = delay(m, edge, SHIFT_LATENCY + 1, "edge") & (moved[10] == (late_sign := delay(m, sign, 1, "last_sign")))
         below = Mux(beyond, late_sign ^ wraps, moved < i.clamp_low)
         above = Mux(beyond, ~(late_sign ^ wraps), moved > i.clamp_high)
         m.d.sync += self.result.eq(Mux(below, i.clamp_low, Mux(above, i.clamp_high, moved)))
         return m
-
-    def _multiply(self, m: Module, name: str, a: Value, b: Value) -> Value:
-        m.submodules[name] = multiplier = Multiplier(_HALF + 1)
-        m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
-        return multiplier.p
 
 
 class Requantizer(wiring.Component):

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
-from amaranth import Module, Mux, Value, ValueLike
+from amaranth import Cat, Module, Mux, Value, ValueLike
 
 from zeropoint_hw.layout import delay
+
+#: Cycles that :func:`shift_right` takes.
+SHIFT_LATENCY = 2
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,16 @@ class ShiftedRight:
         parts = (self.value, self.some, self.every, self.lost)
         value, *flags = (delay(m, part, 1, f"{name}{index}") for index, part in enumerate(parts))
         return ShiftedRight(value, *flags)
+
+
+def shift_right(m: Module, value: Value, by: Value, kept: int) -> tuple[ShiftedRight, Value]:
+    """Return a signed number shifted by 0 to 31, and its sign, ``SHIFT_LATENCY`` cycles later.
+
+    Of the result, the lowest ``kept`` bits are there, the first bit left over included.
+    """
+    sign = value[-1]
+    extended = Cat(value, sign.replicate(kept + 31 - len(value)))
+    coarse = ShiftedRight(extended).shift(by[4], 16, sign).shift(by[3], 8, sign).registered(m, "coarse")
+    by, sign = delay(m, by[:3], 1, "fine_shift"), delay(m, sign, 1, "sign")
+    fine = coarse.shift(by[2], 4, sign).shift(by[1], 2, sign).shift(by[0], 1, sign).registered(m, "fine")
+    return fine, delay(m, sign, 1, "late_sign")

@@ -37,8 +37,7 @@ def shortage(name: str, config: AcceleratorConfig, field: str, needed: int, reas
     """
     memory, unit = MEMORIES[field]
     available = getattr(config, field)
-    # All else comes in whole words.
-    size = -(-needed // config.lanes) * config.lanes if field == "activation_bytes" else needed
+    size = -(-needed // (whole := config.memories[field][0])) * whole
     try:
         AcceleratorConfig.from_dict(config.to_dict() | {field: size})
         advice = f"--{field.replace('_', '-')} {size} makes room there, --trim wherever it is short"

@@ -34,7 +34,6 @@ class Emitter:
     multipliers: list[int] = field(default_factory=list)
     shifts: list[int] = field(default_factory=list)
     tables: list[bytes] = field(default_factory=list)
-    widest_sum: int = 0
     _stored: dict[object, int] = field(default_factory=dict)
     _words: int = 0
 
@@ -85,12 +84,11 @@ class Emitter:
         )
 
     def accumulate_up_to(self, worst: int, operator: Operator) -> None:
-        """Note how great an operator's sums may become, and refuse what does not fit the accumulators.
+        """Refuse an operator whose sums may become too great for the accumulators.
 
         With 32 bits anything does: modulo 2^32 is what the arithmetic defines.
         """
         width = self.config.accumulator_width
-        self.widest_sum = max(self.widest_sum, worst)
         if width < 32 and worst >= 1 << width - 1:
             raise ZeropointError(
                 f"operator '{operator.name}' ({operator.kind}): sums reach ±{worst}, beyond an accumulator "

@@ -32,37 +32,18 @@ from zeropoint_hw.config import AcceleratorConfig
 #: The widest pooling window that an instruction holds.
 _POOL_LIMIT = 16
 
+#: Layers that slide a window over a feature map, and layers that copy values, by a table or as they are.
+_WINDOWS = (Conv2D, DepthwiseConv2D, MaxPool2D, AveragePool2D)
+_COPIES = (Pad, Concatenation, StridedSlice, Transpose, ResizeNearestNeighbor, LeakyRelu, Logistic)
+
 #: Layers that write pixels by a step, so that there may be gaps between them.
-_WRITE_ANY_PITCH = (
-    Conv2D,
-    DepthwiseConv2D,
-    MaxPool2D,
-    AveragePool2D,
-    Pad,
-    Concatenation,
-    StridedSlice,
-    Transpose,
-    ResizeNearestNeighbor,
-    LeakyRelu,
-    Logistic,
-)
+_WRITE_ANY_PITCH = (*_WINDOWS, *_COPIES)
 
 #: Layers that find rows by a step, so that rows need not follow each other without gaps.
-_TAKE_ANY_PITCH = (
-    Conv2D,
-    DepthwiseConv2D,
-    MaxPool2D,
-    AveragePool2D,
-    Mean,
-    Requantize,
-    Pad,
-    Concatenation,
-    StridedSlice,
-    Transpose,
-    ResizeNearestNeighbor,
-    LeakyRelu,
-    Logistic,
-)
+_TAKE_ANY_PITCH = (*_WINDOWS, Mean, Requantize, *_COPIES)
+
+#: Layers whose results may be looked up on their way out, rather than by a copy.
+_TAKE_TABLE = (*_WINDOWS, FullyConnected, Mean, Requantize, Add, Sub, Mul)
 
 
 @dataclass(frozen=True)
@@ -79,21 +60,6 @@ class Scratch:
 
     tensor: Tensor
     source: str
-
-
-#: Layers whose results may be looked up on their way out, rather than by a copy.
-_TAKE_TABLE = (
-    Conv2D,
-    DepthwiseConv2D,
-    FullyConnected,
-    MaxPool2D,
-    AveragePool2D,
-    Mean,
-    Requantize,
-    Add,
-    Sub,
-    Mul,
-)
 
 
 @dataclass(frozen=True)

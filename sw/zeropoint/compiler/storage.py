@@ -247,7 +247,9 @@ def _contents(
 
 
 def _verified(path: Path, digest: str, limit: int) -> bytes:
-    """Return the contents of a file, which must be those that the manifest was written for."""
+    """Return the contents of a file of the folder itself, which must be those that the manifest was written for."""
+    if path.is_symlink():
+        raise ZeropointError(f"'{path}': it is a link; put the file itself there")
     data = read_bytes(path, limit)
     if _digest(data) != digest:
         raise ZeropointError(
@@ -264,10 +266,7 @@ def _listed(folder: Path, name: str, entry: Record) -> tuple[Path, str]:
     entry.end()
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", file, re.ASCII):
         raise ValueError(f"image '{name}' names the file {file!r}, which is no plain file name")
-    path = folder / file
-    if path.is_symlink():
-        raise ZeropointError(f"'{path}': it is a link; put the file itself there")
-    return path, digest
+    return folder / file, digest
 
 
 def _buffer(entry: Record) -> Buffer:
