@@ -126,9 +126,7 @@ def _add_in_carry_chain(m: Module, total: Signal, low: _Row | _Sum, high: _Row |
     the carry is what the table says of the first two inputs, the others being 0.
     """
     width = len(total) - low.rows
-    # −a is ~a + 1, which a bit below the others sends into the chain.
-    carry = high.bit if isinstance(high, _Row) and high.negative else Const(0, 1)
-    bits: list[tuple[int, tuple[Value, ...]]] = [(_table(lambda a, b, c, d: 0, lambda a, b: a), (carry, *_TIED))]
+    bits: list[tuple[int, tuple[Value, ...]]] = []
     if isinstance(low, _Row):
         assert isinstance(high, _Row)
         sign = int(high.negative)
@@ -143,14 +141,16 @@ def _add_in_carry_chain(m: Module, total: Signal, low: _Row | _Sum, high: _Row |
     else:
         table = _table(lambda a, b, c, d: a ^ b, lambda a, b: a)
         for bit in range(width):
-            bits.append((table, (_bit(low.number, bit + low.rows), _bit(high.number, bit), *_TIED[1:])))
-    above = Signal(width + 1, name=f"{name}_above")
-    _carry_chain(m, above, bits, name)
-    m.d.comb += total.eq(Cat(low.value()[: low.rows], above[1:]))
+            bits.append((table, (_bit(low.number, bit + low.rows), _bit(high.number, bit), *_TIED)))
+    # −a is ~a + 1, which is the carry into the chain.
+    carry = high.bit if isinstance(high, _Row) and high.negative else Const(0, 1)
+    above = Signal(signed(width), name=f"{name}_above")
+    _carry_chain(m, above, carry, bits, name)
+    m.d.comb += total.eq(Cat(low.value()[: low.rows], above))
 
 
 #: The inputs that a table with only two leaves: with the last one 1, they are told from those of the carry.
-_TIED = (Const(0, 1), Const(0, 1), Const(1, 1))
+_TIED = (Const(0, 1), Const(1, 1))
 
 
 def _bit(value: Value, index: int) -> Value:
@@ -167,26 +167,23 @@ def _table(propagate: Callable[[int, int, int, int], int], generate: Callable[[i
     return table
 
 
-def _carry_chain(m: Module, sums: Signal, bits: list[tuple[int, tuple[Value, ...]]], name: str) -> None:
-    """Chain CCU2C, two bits each, behind one whose carry does not depend on what is before the chain."""
+def _carry_chain(m: Module, sums: Signal, carry: Value, bits: list[tuple[int, tuple[Value, ...]]], name: str) -> None:
+    """Chain CCU2C, two bits each."""
     if len(bits) % 2:
         bits = [*bits, (0, (Const(0, 1),) * 4)]
-    carry: Value | None = None
     for index in range(0, len(bits), 2):
-        (table0, inputs0), (table1, inputs1) = bits[index : index + 2]
-        ports: dict[str, Value] = {}
-        for place, inputs in enumerate((inputs0, inputs1)):
+        ports = {"i_CIN": carry}
+        for place, (_, inputs) in enumerate(bits[index : index + 2]):
             ports.update({f"i_{port}{place}": value for port, value in zip("ABCD", inputs, strict=True)})
             if index + place < len(sums):
                 ports[f"o_S{place}"] = sums[index + place]
-        ports["i_CIN"] = Const(0, 1) if carry is None else carry
         if index + 2 < len(bits):
             carry = Signal(name=f"{name}_carry{index}")
             ports["o_COUT"] = carry
         m.submodules[f"{name}_{index}"] = Instance(
             "CCU2C",
-            p_INIT0=Const(table0, 16),
-            p_INIT1=Const(table1, 16),
+            p_INIT0=Const(bits[index][0], 16),
+            p_INIT1=Const(bits[index + 1][0], 16),
             p_INJECT1_0="NO",
             p_INJECT1_1="NO",
             **ports,
