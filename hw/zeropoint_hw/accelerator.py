@@ -107,9 +107,8 @@ class Accelerator(wiring.Component):
         config, rom = self._config, self._rom
 
         m.submodules.program = program = WordMemory(32, config.program_words, 32, rom.program if rom else None)
-        weight_piece = min(32, 8 * config.word_bytes)
         m.submodules.weights = weights = WordMemory(
-            8 * config.word_bytes, config.weight_words, weight_piece, rom.weights if rom else None
+            config.word_bits, config.weight_words, config.piece_bits, rom.weights if rom else None
         )
         m.submodules.parameters = parameters = ParameterMemory(config, rom.parameters if rom else None)
         m.submodules.activations = activations = ActivationMemory(config)
@@ -118,7 +117,7 @@ class Accelerator(wiring.Component):
         m.submodules.addresses = addresses = InputAddress(config)
         m.submodules.array = array = Array(config)
         m.submodules.drain = drain = Drain(config)
-        m.submodules.requantizer = requantizer = Requantizer(config.requantizers, config.left_shift)
+        m.submodules.requantizer = requantizer = Requantizer(config)
         m.submodules.pooler = pooler = Pooler(config)
         m.submodules.writer = writer = Writer(config)
 
@@ -246,7 +245,7 @@ class Accelerator(wiring.Component):
             sequencer.step.eq(command & (host.write_data == Command.STEP)),
         ]
         if config.weight_source is WeightSource.RAM:
-            piece_bits = (max(1, config.word_bytes // 4) - 1).bit_length()
+            piece_bits = config.pieces.bit_length() - 1
             parameter_bits = (PARAMETER_PIECES - 1).bit_length()
             m.d.comb += [
                 program.write_address.eq(offset),
@@ -285,6 +284,7 @@ class Accelerator(wiring.Component):
             Register.STALL_FETCH: counters.stall_fetch,
             Register.STALL_FLUSH: counters.stall_flush,
             Register.INSTRUCTIONS: counters.instructions,
+            Register.FORMATS: config.format_word,
         }
         with m.Switch(offset):
             for register, value in registers.items():

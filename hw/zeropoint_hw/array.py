@@ -4,29 +4,22 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from zeropoint_hw.adder_tree import add_carry, adder_tree
 from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.history import History
-from zeropoint_hw.isa import Accumulate
+from zeropoint_hw.isa import Accumulate, Gate
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, delay
-from zeropoint_hw.pe import OPERAND, PROCESSING_ELEMENTS, ProcessingElement, extend
+from zeropoint_hw.pe import OPERAND, PROCESSING_ELEMENTS, extend
 
 #: Bits that hold any sum of one activation: in them MAX_POOL_2D compares and ADD sets two operands side by side.
 OPERAND_SUM = signed(10)
 
 
-def _adder_tree(m: Module, terms: list[Signal], name: str) -> tuple[Signal, int]:
-    """Return the terms' sum and its latency: a register after every second level, and after the last."""
-    latency = level = 0
-    while len(terms) > 1:
-        level += 1
-        sums = [left + right for left, right in zip(terms[::2], terms[1::2], strict=True)]
-        if level % 2 == 0 or len(sums) == 1:
-            latency += 1
-            registered = [Signal(s.shape(), name=f"{name}_{level}_{index}") for index, s in enumerate(sums)]
-            m.d.sync += [register.eq(s) for register, s in zip(registered, sums, strict=True)]
-            sums = registered
-        terms = sums
-    return terms[0], latency
+def _at_least(m: Module, value: Value, width: int) -> Value:
+    """Return a signed number with ``width`` bits or more."""
+    wider = Signal(signed(max(width, len(value))))
+    m.d.comb += wider.eq(value)
+    return wider
 
 
 class Array(wiring.Component):
@@ -51,8 +44,9 @@ class Array(wiring.Component):
         Bytes, in the cycle of ``valid``.
     mask : In(lanes)
         Which lanes hold activations; the others stand for ``pad_value``.
-    weights : In(8 · lanes · columns)
-        The byte of lane ``l`` and column ``c`` is byte ``c · lanes + l``; ``WEIGHT_DELAY`` cycles after activations.
+    weights : In(config.word_bits)
+        The weight of lane ``l`` and column ``c`` is the one of number ``c · lanes + l``; ``WEIGHT_DELAY`` cycles after
+        activations.
     done : Out(1)
         An output is complete.
     done_level : Out(4)
@@ -71,7 +65,7 @@ class Array(wiring.Component):
         self._accumulator = signed(config.accumulator_width)
         levels = (config.lanes - 1).bit_length()
         #: Cycles from ``last`` to ``done``: lane input, products, adder tree, accumulator.
-        self.latency = self.WEIGHT_DELAY + ProcessingElement.LATENCY + (levels + 1) // 2 + 1
+        self.latency = self.WEIGHT_DELAY + PROCESSING_ELEMENTS[config.pe].latency(config) + (levels + 1) // 2 + 1
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -81,7 +75,7 @@ class Array(wiring.Component):
                 "level": In(LEVEL_WIDTH),
                 "activations": In(data.ArrayLayout(8, config.lanes)),
                 "mask": In(config.lanes),
-                "weights": In(8 * config.word_bytes),
+                "weights": In(config.word_bits),
                 "done": Out(1),
                 "done_level": Out(LEVEL_WIDTH),
                 "accumulators": Out(data.ArrayLayout(self._accumulator, config.columns)),
@@ -122,23 +116,28 @@ class Array(wiring.Component):
                 for column, tap in enumerate(word):
                     taps[lane][column] = Mux(i.window, tap, operands[lane])
 
-        sums = []
-        tree_latency = 0
+        sums, left = [], []
+        pe_latency, tree_latency = pe_class.latency(config), 0
         for column in range(config.columns):
-            products = []
+            elements = []
             for lane in range(config.lanes):
-                m.submodules[f"pe_{lane}_{column}"] = pe = pe_class()
+                m.submodules[f"pe_{lane}_{column}"] = pe = pe_class(config)
                 m.d.comb += [
                     pe.activation.eq(taps[lane][column]),
-                    pe.weight.eq(self.weights.word_select(column * config.lanes + lane, 8)),
+                    pe.weight.eq(self.weights.word_select(column * config.lanes + lane, config.weight_bits)),
                     pe.weights_unsigned.eq(i.weights_unsigned),
+                    pe.weights_coded.eq(i.weights_coded),
                     pe.weight_zero_point.eq(i.weight_zero_point),
+                    pe.gate.eq(0 if config.weight_zero else self._gated(lane, column)),
                 ]
-                products.append(pe.product)
-            total, tree_latency = _adder_tree(m, products, f"tree{column}")
-            sums.append(total)
+                elements.append(pe)
+            products = [pe.product for pe in elements]
+            carries = [pe.carry for pe in elements] if pe_class.carries else None
+            total, carry, tree_latency = adder_tree(m, products, carries, f"tree{column}")
+            sums.append(_at_least(m, total, OPERAND_SUM.width))
+            left.append(carry)
 
-        ahead = ProcessingElement.LATENCY + tree_latency
+        ahead = pe_latency + tree_latency
         assert self.WEIGHT_DELAY + ahead + 1 == self.latency
         flags = delay(m, flags, ahead, "late_flags")
         valid, first, last, level = flags[0], flags[1], flags[2], flags[3:]
@@ -148,22 +147,29 @@ class Array(wiring.Component):
         width = OPERAND_SUM.width
         greatest = i.accumulate == Accumulate.MAX if config.max_pooling else Const(0)
         second = (i.accumulate == Accumulate.PAIR) & ~first if config.elementwise else Const(0)
-        for total, accumulator in zip(sums, self.accumulators, strict=True):
+        for total, carry, accumulator in zip(sums, left, self.accumulators, strict=True):
             greater = total[:width].as_signed() > accumulator[:width].as_signed()
             term = Mux(second, total[:width] << width, total)
             with m.If(valid & (first | ~greatest | greater)):
                 base = Mux(first | greatest | second, 0, accumulator)
                 added = Signal(self._accumulator)
-                m.d.comb += added.eq(base + term)
+                m.d.comb += added.eq(base + term if carry is None else add_carry(base, term, carry))
                 m.d.sync += accumulator[width:].eq(added[width:])
                 with m.If(~second):
                     m.d.sync += accumulator[:width].eq(added)
 
         if config.pe is PEKind.FOLD:
-            late = [
-                delay(m, operand, ProcessingElement.LATENCY, f"late{lane}") for lane, operand in enumerate(operands)
-            ]
-            total, _ = _adder_tree(m, late, "activation_tree")
+            late = [delay(m, operand, pe_latency, f"late{lane}").as_signed() for lane, operand in enumerate(operands)]
+            total, _, _ = adder_tree(m, late, None, "activation_tree")
             with m.If(valid):
                 m.d.sync += self.activation_sum.eq(Mux(first, total, self.activation_sum + total))
         return m
+
+    def _gated(self, lane: int, column: int) -> Value:
+        """Return whether an instruction keeps a lane from a column."""
+        taken = {Gate.OWN: lane == column, Gate.FIRST: lane == 0, Gate.TAPS: lane < self._config.window_taps}
+        gate: Value = Const(0)
+        for kind, takes in taken.items():
+            if not takes:
+                gate = gate | (self.instruction.gate == kind)
+        return gate

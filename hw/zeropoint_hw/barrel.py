@@ -77,7 +77,7 @@ class ShiftProduct(wiring.Component):
         negative = self.code[bits] & ~self.gate
         power = ~self.gate & (self.code[bits + 1] if self._zero else Const(1, 1))
 
-        # A look-up table has four inputs: a multiplexer, and the gate in the first level or the sign in the last.
+        # A look-up table has four inputs: a multiplexer, and the sign in the last level or the gate in the one before.
         # A single level has no room for both, which leaves the gate to the flip-flops' reset.
         shifted: Value = self.activation
         early_gate = bits != 1
@@ -89,7 +89,7 @@ class ShiftProduct(wiring.Component):
                 )
             wider = Signal(signed(len(shifted) + (1 << level)), name=f"shifted{level}")
             value = Mux(field[level], shifted << (1 << level), shifted)
-            m.d.comb += wider.eq(Mux(power, value, 0) if level == 0 and early_gate else value)
+            m.d.comb += wider.eq(Mux(power, value, 0) if level == bits - 2 else value)
             shifted = wider
         if bits == 0:
             shifted = Mux(power, shifted, 0)

@@ -15,6 +15,10 @@ class PEKind(StrEnum):
     #: ``x · w``: the zero-point terms are folded into the bias by the compiler; the one term that depends on the data,
     #: ``Zw · Σx``, is subtracted once an output.
     FOLD = "fold"
+    #: ``(x − Zx) · ±2^e``, shifted rather than multiplied: for weights that are powers of two.
+    SHIFT = "shift"
+    #: ``mac`` for some layers, and for others weights that are powers of two, in codes.
+    MIXED = "mixed"
 
 
 class WeightSource(StrEnum):
@@ -29,6 +33,17 @@ class WeightSource(StrEnum):
 #: The fields that are a choice; all others are integers.
 _CHOICES: dict[str, type[StrEnum]] = {"pe": PEKind, "weight_source": WeightSource}
 
+
+#: The widest codes of powers of two that PEs take: 0 or not, the sign, and an exponent of 3 bits.
+CODE_BITS = 5
+
+#: Bits that a weight may have, by the kind of PE, the default first; codes without a 0 have one less.
+WEIGHT_BITS = {
+    PEKind.MAC: (8, 7, 6, 5, 4, 3, 2),
+    PEKind.FOLD: (8, 7, 6, 5, 4, 3, 2),
+    PEKind.SHIFT: (CODE_BITS, 4, 3, 2),
+    PEKind.MIXED: (8,),
+}
 
 #: Bits that an accumulator may have.
 ACCUMULATOR_WIDTHS = range(20, 33)
@@ -53,6 +68,11 @@ class AcceleratorConfig:
         that is not above 8.
     pe
         The kind of processing element.
+    weight_bits
+        Bits of a weight, in memory as in the PEs: 2 to 8; for shift, those of a code, 2 to 5; 8 for mixed. 0, the
+        default, takes 8, for shift 5.
+    weight_zero
+        Whether shift has a code for 0, as INQ has; Ristretto's have none, and so a bit less.
     window_taps
         Horizontal or vertical taps that depthwise convolution takes at once: up to ``lanes``; 1 leaves out the history
         of activations that this takes. 0, the default, takes 3, or ``lanes`` if those are fewer.
@@ -62,6 +82,8 @@ class AcceleratorConfig:
         Whether ADD, SUB and MUL of two tensors are there.
     left_shift
         Whether the requantizers shift left, as multipliers of 1 or more want it.
+    ties_to_even
+        Whether the requantizers can round ties to even, as Ristretto's formats want it.
     tables
         Tables of 256 bytes, up to 15: LOGISTIC and LEAKY_RELU take one each, and inputs of CONCATENATION whose scale
         changes.
@@ -70,8 +92,8 @@ class AcceleratorConfig:
     activation_bytes
         Size of the activation memory: a multiple of ``lanes``, at most 2^20.
     weight_bytes
-        Size of the weight memory: a multiple of ``lanes · columns``, at most 2^20 words of that size, and at most the
-        8 MiB that the host's bus reaches.
+        Size of the weight memory: at most 2^20 words of a weight for each PE, and at most the 8 MiB that the host's bus
+        reaches.
     parameter_channels
         Output channels, over all layers, whose bias, multiplier and shift the parameter memory holds: a multiple of
         ``requantizers``.
@@ -94,10 +116,13 @@ class AcceleratorConfig:
     columns: int = 8
     requantizers: int = 0
     pe: PEKind = PEKind.MAC
+    weight_bits: int = 0
+    weight_zero: bool = True
     window_taps: int = 0
     max_pooling: bool = True
     elementwise: bool = True
     left_shift: bool = True
+    ties_to_even: bool = True
     tables: int = 8
     accumulator_width: int = 32
     activation_bytes: int = 64 * 1024
@@ -130,6 +155,14 @@ class AcceleratorConfig:
                 f"requantizers must be a power of two up to min(lanes, columns) = {self.channels}, "
                 f"not {self.requantizers!r}"
             )
+        allowed = [bits - (not self.weight_zero) for bits in WEIGHT_BITS[self.pe]]
+        if not self.weight_zero and self.pe is not PEKind.SHIFT:
+            raise ValueError(f"weight_zero is for pe = shift only, not {self.pe!s}")
+        if self.weight_bits == 0:
+            object.__setattr__(self, "weight_bits", allowed[0])
+        if self.weight_bits not in allowed:
+            bits = f"{allowed[-1]} to {allowed[0]}" if len(allowed) > 1 else f"{allowed[0]}"
+            raise ValueError(f"weight_bits must be {bits} for pe = {self.pe!s}, not {self.weight_bits!r}")
         if self.window_taps == 0:
             object.__setattr__(self, "window_taps", min(3, self.lanes))
         if not 1 <= self.window_taps <= self.lanes:
@@ -142,14 +175,15 @@ class AcceleratorConfig:
         for name, (unit, least, most) in self.memories.items():
             value = getattr(self, name)
             if value % unit or not least <= value <= most:
-                raise ValueError(f"{name} must be a multiple of {unit} from {least} to {most}, not {value!r}")
+                multiple = f"a multiple of {unit} from " if unit > 1 else ""
+                raise ValueError(f"{name} must be {multiple}{least} to {most}, not {value!r}")
 
     @property
     def memories(self) -> dict[str, tuple[int, int, int]]:
         """Of each memory, by the field that gives its size: what that is a multiple of, its least and its most."""
         return {
             "activation_bytes": (self.lanes, 2 * self.lanes, 1 << 20),
-            "weight_bytes": (self.word_bytes, 2 * self.word_bytes, min(self.word_bytes << 20, 1 << 23)),
+            "weight_bytes": (1, -(-2 * self.word_bits // 8), min((self.word_bits << 20) // 8, self._reachable_bytes)),
             "parameter_channels": (self.requantizers, 2 * self.requantizers, 1 << 16),
             "program_words": (1, INSTRUCTION_WORDS, 1 << 16),
             "tables": (1, 0, 15),
@@ -166,9 +200,29 @@ class AcceleratorConfig:
         return self.requantizers * (6 if self.elementwise else 4)
 
     @property
-    def word_bytes(self) -> int:
-        """Bytes of a weight word: a weight for each processing element."""
-        return self.lanes * self.columns
+    def exponent_bits(self) -> int:
+        """Bits of the exponent in a code of a power of two."""
+        return self.weight_bits - 1 - self.weight_zero
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of a weight word: a weight for each processing element."""
+        return self.lanes * self.columns * self.weight_bits
+
+    @property
+    def piece_bits(self) -> int:
+        """Bits of a weight word that the host writes at once: as many as divide it, 32 at most."""
+        return max(bits for bits in range(1, 33) if self.word_bits % bits == 0)
+
+    @property
+    def pieces(self) -> int:
+        """Accesses by which the host writes a weight word, those included that its address has room for."""
+        return 1 << (self.word_bits // self.piece_bits - 1).bit_length()
+
+    @property
+    def _reachable_bytes(self) -> int:
+        """Bytes of the weight memory that 2^21 accesses of the host reach."""
+        return ((1 << 21) // self.pieces) * self.word_bits // 8
 
     @property
     def channels(self) -> int:
@@ -193,7 +247,7 @@ class AcceleratorConfig:
     @property
     def weight_words(self) -> int:
         """Words of the weight memory."""
-        return self.weight_bytes // self.word_bytes
+        return 8 * self.weight_bytes // self.word_bits
 
     @property
     def parameter_words(self) -> int:
@@ -218,6 +272,11 @@ class AcceleratorConfig:
         word |= list(PEKind).index(self.pe) << 12 | self.max_pooling << 15
         word |= self.elementwise << 16 | self.left_shift << 17 | self.tables << 18
         return word | self.window_taps - 1 << 22 | self.accumulator_width - ACCUMULATOR_WIDTHS[0] << 28
+
+    @property
+    def format_word(self) -> int:
+        """What it tells of its number formats; ``isa.Register.FORMATS`` says in which bits."""
+        return self.weight_bits | self.weight_zero << 4 | self.ties_to_even << 5
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""

@@ -44,7 +44,25 @@ class Round(IntEnum):
 
     DOUBLE = 0
     SINGLE = 1
+    #: Once, ties to even.
+    EVEN = 2
 
+
+class Gate(IntEnum):
+    """Which lanes a column takes, where weights have no code for 0."""
+
+    #: All.
+    ALL = 0
+    #: That of the column's number.
+    OWN = 1
+    #: The first.
+    FIRST = 2
+    #: The first ``window_taps``.
+    TAPS = 3
+
+
+#: The fields that hold a code, and the codes.
+CODES: dict[str, type[IntEnum]] = {"accumulate": Accumulate, "rounding": Round, "gate": Gate}
 
 #: Words of a position that the array's history tells apart: the most that a ``window`` instruction may read for one.
 HISTORY_DEPTH = 16
@@ -80,9 +98,11 @@ FIELDS, INSTRUCTION_WORDS = _layout(
     [
         ("end", 1, _U, "last instruction of the program"),
         ("accumulate", 2, _U, "what the accumulators do (Accumulate)"),
-        ("rounding", 1, _U, "how the requantizers round (Round)"),
+        ("rounding", 2, _U, "how the requantizers round (Round)"),
         ("input_unsigned", 1, _U, "activations read are uint8, not int8"),
         ("weights_unsigned", 1, _U, "weights are uint8, not int8"),
+        ("weights_coded", 1, _U, "`mixed`: weights are codes of powers of two, not integers"),
+        ("gate", 2, _U, "which lanes a column takes, where weights have no code for 0 (Gate)"),
         ("weights_per_tap", 1, _U, "the weight address starts again at every tap and group, as pooling's ones do"),
         ("swap_axes", 1, _U, "the column loop moves down the feature map, the row loop along its rows"),
         ("window", 1, _U, "lanes hold the latest taps along the column loop, as depthwise convolution wants them"),
@@ -173,6 +193,8 @@ class Instruction:
     rounding: Round = Round.DOUBLE
     input_unsigned: int = 0
     weights_unsigned: int = 0
+    weights_coded: int = 0
+    gate: Gate = Gate.ALL
     weights_per_tap: int = 0
     swap_axes: int = 0
     window: int = 0
@@ -265,8 +287,8 @@ class Instruction:
             if field.signed and value >> field.width - 1:
                 value -= 1 << field.width
             entries[field.name] = value + (field.name in cls.COUNTS)
-        entries["accumulate"] = Accumulate(entries["accumulate"])
-        entries["rounding"] = Round(entries["rounding"])
+        for name, codes in CODES.items():
+            entries[name] = codes(entries[name])
         return cls(**entries)
 
 
@@ -282,7 +304,8 @@ class Region(IntEnum):
     PROGRAM = 1
     #: Parameters: ``PARAMETER_PIECES`` words a channel, in the order bias, multiplier, shift.
     PARAMETERS = 2
-    #: Weights: the address is ``word · pieces + piece``, where a weight word has ``max(1, word_bytes / 4)`` pieces.
+    #: Weights: the address is ``word · config.pieces + piece``; a piece has ``config.piece_bits`` bits, the least
+    #: significant piece first.
     WEIGHTS = 3
     #: Activations: byte addresses, ``config.host_bytes`` bytes an access, least address in bits 7 … 0.
     ACTIVATIONS = 4
@@ -320,6 +343,8 @@ class Register(IntEnum):
     STALL_FLUSH = 7
     #: Instructions executed.
     INSTRUCTIONS = 8
+    #: Bits 3…0: the weights' bits; 4: weights have a code for 0; 5: ties to even.
+    FORMATS = 9
 
 
 class Command(IntEnum):

@@ -1,53 +1,73 @@
 """Processing elements: one multiplication each, with the same ports."""
 
-from amaranth import Cat, Module, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from zeropoint_hw.config import PEKind
+from zeropoint_hw.barrel import ShiftProduct
+from zeropoint_hw.config import CODE_BITS, AcceleratorConfig, PEKind
 from zeropoint_hw.multiplier import Multiplier
 
 #: Activations and weights, extended by the sign or a zero, and their differences from a zero point.
 OPERAND = signed(9)
-PRODUCT = signed(18)
 
 
 class ProcessingElement(wiring.Component):
-    """What every kind of PE promises: one product a cycle, ``LATENCY`` cycles after its operands, never stalling.
+    """What every kind of PE promises: one product a cycle, :meth:`latency` cycles after its operands, never stalling.
 
     The array subtracts the activations' zero point once for a lane, where the kind says so
     (:attr:`subtracts_input_zero_point`).
+
+    Parameters
+    ----------
+    config
+        Gives the width of a weight, and what its codes are.
+    product_width
+        Of the product.
 
     Members
     -------
     activation : In(signed(9))
         The activation, its zero point subtracted if so agreed.
-    weight : In(8)
+    weight : In(config.weight_bits)
         As it lies in the weight memory.
     weights_unsigned : In(1)
         Whether weights are uint8.
+    weights_coded : In(1)
+        Whether weights are codes of powers of two, where a kind knows both.
     weight_zero_point : In(signed(9))
         Held still.
-    product : Out(signed(18))
-        Their product.
+    gate : In(1)
+        Whether the weight stands for 0, for codes that have none.
+    product : Out(signed(product_width))
+        Their product, less ``carry``.
+    carry : Out(1)
+        What the adder tree is to add to ``product``.
     """
-
-    #: Cycles from the operands to ``product``.
-    LATENCY = Multiplier.LATENCY
 
     #: Whether activations come with their zero point subtracted.
     subtracts_input_zero_point = True
+    #: Whether there is ever a carry.
+    carries = False
 
-    def __init__(self) -> None:
+    def __init__(self, config: AcceleratorConfig, product_width: int) -> None:
         super().__init__(
             {
                 "activation": In(OPERAND),
-                "weight": In(8),
+                "weight": In(config.weight_bits),
                 "weights_unsigned": In(1),
+                "weights_coded": In(1),
                 "weight_zero_point": In(OPERAND),
-                "product": Out(PRODUCT),
+                "gate": In(1),
+                "product": Out(signed(product_width)),
+                "carry": Out(1),
             }
         )
+
+    @classmethod
+    def latency(cls, config: AcceleratorConfig) -> int:
+        """Return the cycles from the operands to ``product``."""
+        return Multiplier.LATENCY
 
     def _multiply(self, m: Module, weight: Signal) -> None:
         m.submodules.multiplier = multiplier = Multiplier(OPERAND.width)
@@ -61,6 +81,9 @@ class ProcessingElement(wiring.Component):
 class MacPE(ProcessingElement):
     """``(x − Zx) · (w − Zw)``."""
 
+    def __init__(self, config: AcceleratorConfig) -> None:
+        super().__init__(config, 2 * OPERAND.width)
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._multiply(m, self._extended_weight() - self.weight_zero_point)
@@ -72,16 +95,71 @@ class FoldPE(ProcessingElement):
 
     subtracts_input_zero_point = False
 
+    def __init__(self, config: AcceleratorConfig) -> None:
+        super().__init__(config, 2 * OPERAND.width)
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._multiply(m, self._extended_weight())
         return m
 
 
+class ShiftPE(ProcessingElement):
+    """``(x − Zx) · ±2^e``: the activation shifted by the weight's exponent code; no multiplier."""
+
+    carries = True
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(config, OPERAND.width + (1 << config.exponent_bits) - 1)
+
+    @classmethod
+    def latency(cls, config: AcceleratorConfig) -> int:
+        return ShiftProduct.latency_of(config.exponent_bits)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.product = product = ShiftProduct(config.exponent_bits, config.weight_zero, OPERAND.width)
+        m.d.comb += [
+            product.activation.eq(self.activation),
+            product.code.eq(self.weight),
+            product.gate.eq(self.gate),
+            self.product.eq(product.product),
+            self.carry.eq(product.carry),
+        ]
+        return m
+
+
+class MixedPE(ProcessingElement):
+    """``mac`` for the layers whose weights are integers; for codes, the multiplier is given the power of two."""
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        super().__init__(config, 2 * OPERAND.width)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        exponent_bits = CODE_BITS - 2
+        exponent, negative, power = self.weight[:exponent_bits], self.weight[exponent_bits], self.weight[CODE_BITS - 1]
+        magnitude = Signal(1 << exponent_bits)
+        m.d.comb += magnitude.eq(power << exponent)
+        decoded = Signal(OPERAND)
+        m.d.comb += decoded.eq((Cat(magnitude, 0) ^ negative.replicate(OPERAND.width)).as_signed() + negative)
+        integer = self._extended_weight() - self.weight_zero_point
+        self._multiply(m, Mux(self.weights_coded, decoded, integer))
+        return m
+
+
 def extend(byte: Signal, is_unsigned: Signal) -> Signal:
-    """Return a byte as a signed number of 9 bits, whose top bit repeats its sign unless it is unsigned."""
-    return Cat(byte, byte[7] & ~is_unsigned).as_signed()
+    """Return a number of 8 bits or fewer as a signed one of 9, whose top bits repeat its sign unless it is unsigned."""
+    top = byte[-1] & ~is_unsigned
+    return Cat(byte, top.replicate(OPERAND.width - len(byte))).as_signed()
 
 
 #: The PE of each kind.
-PROCESSING_ELEMENTS: dict[PEKind, type[ProcessingElement]] = {PEKind.MAC: MacPE, PEKind.FOLD: FoldPE}
+PROCESSING_ELEMENTS: dict[PEKind, type[MacPE] | type[FoldPE] | type[ShiftPE] | type[MixedPE]] = {
+    PEKind.MAC: MacPE,
+    PEKind.FOLD: FoldPE,
+    PEKind.SHIFT: ShiftPE,
+    PEKind.MIXED: MixedPE,
+}

@@ -4,6 +4,7 @@ from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, ParameterLayout, delay
 from zeropoint_hw.multiplier import UNSIGNED_WIDTH, multiply
@@ -15,7 +16,8 @@ class RequantizerLane(wiring.Component):
 
     The result comes ``LATENCY`` cycles after its operands. Additions and left shifts wrap at 32 bits, as int32 does.
     With ``Round.DOUBLE`` the product is rounded at bit 31 (half up) and again at the right shift (half away from
-    zero); with ``Round.SINGLE`` only once, half up, and a left shift must not overflow int32.
+    zero); with ``Round.SINGLE`` only once, half up, and with ``Round.EVEN`` once, ties to even. A left shift must then
+    not overflow int32.
     ``zeropoint.numerics.requantize`` defines the bits.
 
     Neither rounding needs an adder: both together are one floor with a carry into it (docs/numerics.md, "Applying a
@@ -26,6 +28,8 @@ class RequantizerLane(wiring.Component):
     ----------
     left_shift
         Whether ``shift`` may be positive; without it, a positive shift counts as 0.
+    ties_to_even
+        Whether there is ``Round.EVEN``.
 
     Members
     -------
@@ -41,8 +45,8 @@ class RequantizerLane(wiring.Component):
 
     LATENCY = 9
 
-    def __init__(self, left_shift: bool = True) -> None:
-        self._left_shift = left_shift
+    def __init__(self, left_shift: bool = True, ties_to_even: bool = True) -> None:
+        self._left_shift, self._ties_to_even = left_shift, ties_to_even
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -87,7 +91,15 @@ class RequantizerLane(wiring.Component):
         # 8: rounding, and the zero point.
         twice = (i.rounding == Round.DOUBLE) & ~whole
         moved = Signal(signed(11))
-        m.d.sync += moved.eq(fine.value[1:].as_signed() + i.output_zero_point + fine.rounds_up(twice, sign))
+        up = fine.rounds_up(twice, sign)
+        if self._ties_to_even:
+            # Of the product's bits below the first of those that are shifted, any makes it more than a tie.
+            low_sum = outer + middle
+            rest = Signal()
+            m.d.sync += rest.eq(low_sum[: 30 - UNSIGNED_WIDTH].any() | delay(m, low[:UNSIGNED_WIDTH].any(), 1, "rest"))
+            more = fine.some | delay(m, rest, SHIFT_LATENCY, "late_rest")
+            up = Mux(i.rounding == Round.EVEN, fine.value[0] & (more | fine.value[1]), up)
+        m.d.sync += moved.eq(fine.value[1:].as_signed() + i.output_zero_point + up)
         beyond = delay(m, fine.lost | (fine.value[10] != sign), 1, "beyond")
 
         # 9: clamp. Adding the zero point next to the ends of int32 wraps around.
@@ -101,6 +113,11 @@ class RequantizerLane(wiring.Component):
 
 class Requantizer(wiring.Component):
     """``requantizers`` lanes side by side: a beat of accumulators in, a beat of activations ``LATENCY`` cycles later.
+
+    Parameters
+    ----------
+    config
+        Gives the number of lanes, and what they can do.
 
     Members
     -------
@@ -123,8 +140,9 @@ class Requantizer(wiring.Component):
     LATENCY = RequantizerLane.LATENCY
     NOTICE = 2
 
-    def __init__(self, count: int, left_shift: bool = True) -> None:
-        self._count, self._left_shift = count, left_shift
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        count = config.requantizers
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -143,8 +161,9 @@ class Requantizer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for index in range(self._count):
-            m.submodules[f"lane{index}"] = lane = RequantizerLane(self._left_shift)
+        config = self._config
+        for index in range(config.requantizers):
+            m.submodules[f"lane{index}"] = lane = RequantizerLane(config.left_shift, config.ties_to_even)
             m.d.comb += [
                 lane.instruction.eq(self.instruction),
                 lane.value.eq(self.values[index]),

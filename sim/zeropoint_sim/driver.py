@@ -57,6 +57,7 @@ class Driver:
         self._config = program.config
         self._check(Register.IDENTIFICATION, IDENTIFICATION, "an identification")
         self._check(Register.CONFIGURATION, self._config.configuration_word, "a configuration")
+        self._check(Register.FORMATS, self._config.format_word, "number formats")
         if self._config.weight_source is WeightSource.RAM:
             self._load()
 
@@ -81,10 +82,16 @@ class Driver:
 
         transport.write(address(Region.TABLES, 0), program.tables.astype(np.uint32).reshape(-1))
 
-        pieces = max(1, self._config.word_bytes // 4)
-        weights = np.zeros((len(program.weights), 4 * pieces), np.uint8)
-        weights[:, : self._config.word_bytes] = program.weights
-        transport.write(address(Region.WEIGHTS, 0), weights.view("<u4").astype(np.uint32).reshape(-1))
+        transport.write(address(Region.WEIGHTS, 0), self._weight_pieces().reshape(-1))
+
+    def _weight_pieces(self) -> npt.NDArray[np.uint32]:
+        """Return the weight words as the host writes them: ``config.pieces`` pieces each, those with no place 0."""
+        config = self._config
+        bits = np.unpackbits(self._program.weights, axis=1, count=config.word_bits, bitorder="little")
+        pieces = bits.reshape(len(bits), -1, config.piece_bits)
+        full = np.zeros((len(bits), config.pieces, 32), np.uint8)
+        full[:, : pieces.shape[1], : config.piece_bits] = pieces
+        return np.packbits(full, axis=2, bitorder="little").view("<u4")[..., 0].astype(np.uint32)
 
     def register(self, register: Register) -> int:
         """Return a word of the control region."""

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from amaranth.hdl import ResetInserter, Signal
+from support.codes import one, random_codes
 from support.gateware import packed, refused
 from support.hand_made import DenseNetwork, Network, SlidingNetwork
 from support.host import Host
@@ -11,19 +12,27 @@ from support.layer_program import array_cycles, execute, output_sums, random_loo
 from zeropoint.numerics import quantize_multiplier
 from zeropoint_hw.accelerator import Accelerator, Rom
 from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
-from zeropoint_hw.isa import IDENTIFICATION, Accumulate, Command, Instruction, Register, Round
+from zeropoint_hw.isa import IDENTIFICATION, Accumulate, Command, Gate, Instruction, Register, Round
 from zeropoint_hw.requantizer import Requantizer
 from zeropoint_sim.bench import run_bench
 
 
-def accelerator_config(lanes, columns, requantizers=0, pe=PEKind.MAC, source=WeightSource.RAM, rows=150):
-    config = AcceleratorConfig(lanes=lanes, columns=columns, requantizers=requantizers)
+def accelerator_config(
+    lanes, columns, requantizers=0, pe=PEKind.MAC, source=WeightSource.RAM, rows=150, weight_bits=0, weight_zero=True
+):
+    config = AcceleratorConfig(
+        lanes=lanes,
+        columns=columns,
+        requantizers=requantizers,
+        pe=pe,
+        weight_bits=weight_bits,
+        weight_zero=weight_zero,
+    )
     return replace(
         config,
-        pe=pe,
         weight_source=source,
         activation_bytes=lanes * rows,
-        weight_bytes=config.word_bytes * 200,
+        weight_bytes=-(-config.word_bits * 200 // 8),
         parameter_channels=config.requantizers * 80,
         program_words=400,
     )
@@ -47,7 +56,8 @@ async def check_counters(host, config, instructions, busy_cycles=None):
 
 
 def str_of(config):
-    return f"{config.lanes}x{config.columns}/{config.requantizers}-{config.pe}-{config.weight_source}"
+    bits = f"{config.weight_bits}{'' if config.weight_zero else 'n'}"
+    return f"{config.lanes}x{config.columns}/{config.requantizers}-{config.pe}{bits}-{config.weight_source}"
 
 
 CONFIGS = [
@@ -235,6 +245,9 @@ def random_instruction(rng, config, end):
     channels = loops.groups * group_channels - int(rng.integers(group_channels))
     gap = int(rng.integers(2))
     unsigned, weights_unsigned = (int(bit) for bit in rng.integers(2, size=2))
+    # In a mixed array the first hundred words are codes, too.
+    coded = int(config.pe is PEKind.MIXED and cycles[-1].weight_word < 100 and rng.random() < 0.7)
+    weights_unsigned &= config.weight_bits == 8 and not coded
     # The pooler compares as the input is signed.
     low = 0 if unsigned else -128
     outputs = (loops.columns - 1 - loops.warmup) // loops.emit_every + 1
@@ -249,9 +262,11 @@ def random_instruction(rng, config, end):
         else Accumulate.MAX
         if rng.random() < 0.3 and not window
         else Accumulate.ADD,
-        "rounding": Round(int(rng.integers(2))),
+        "rounding": Round(int(rng.integers(3))),
         "input_unsigned": unsigned,
         "weights_unsigned": weights_unsigned,
+        "weights_coded": coded,
+        "gate": Gate(0 if config.weight_zero else int(rng.integers(4))),
         "parameters_shared": int(pairs or rng.integers(2)),
         "table": int(rng.choice([0, 0, 1, config.tables])),
         "pad_value": int(rng.integers(256)),
@@ -269,7 +284,8 @@ def random_instruction(rng, config, end):
     if fields["accumulate"] == Accumulate.MAX or pairs:
         # The products of a single activation, which ten bits hold.
         fields |= {"weight_zero_point": 0, "input_zero_point": 0, "weight_base": 200, "weights_per_tap": 1}
-        fields |= {"run": min(loops.run, config.lanes), "weights_unsigned": 0}
+        fields |= {"run": min(loops.run, config.lanes), "weights_unsigned": 0, "weights_coded": 0}
+        fields |= {"gate": Gate.ALL if config.weight_zero else Gate.OWN}
     if window and config.pe is PEKind.FOLD:
         # Its zero point would multiply other activations in each column.
         fields |= {"weight_zero_point": 0}
@@ -291,9 +307,12 @@ class RandomProgram:
 
     def __init__(self, config, seed, count=6):
         rng = np.random.default_rng(seed)
-        self.config = replace(config, weight_source=WeightSource.ROM, weight_bytes=config.word_bytes * 202)
-        self.weights = rng.integers(0, 256, (201, config.columns, config.lanes), np.uint8)
-        self.weights[200] = np.eye(config.columns, config.lanes)
+        self.config = replace(config, weight_source=WeightSource.ROM, weight_bytes=-(-config.word_bits * 202 // 8))
+        coded = Instruction(weights_coded=int(config.pe is PEKind.MIXED))
+        self.weights = random_codes(config, coded, rng, 201)
+        if config.pe is PEKind.MIXED:
+            self.weights[100:200] = rng.integers(0, 256, self.weights[100:200].shape)
+        self.weights[200] = one(config)
         self.activations = rng.integers(256, size=config.activation_bytes).tolist()
         self.tables = rng.integers(256, size=(config.tables, 256)).tolist()
         self.instructions, self.parameters = [], []
@@ -322,7 +341,9 @@ class RandomProgram:
     def rom(self):
         program = [word for instruction in self.instructions for word in instruction.encode()]
         entries = [entry for table in self.tables for entry in table]
-        return Rom(program, self.parameters, [packed(word.ravel(), 8) for word in self.weights], entries)
+        return Rom(
+            program, self.parameters, [packed(word.ravel(), self.config.weight_bits) for word in self.weights], entries
+        )
 
     def check(self, rom):
         """Step an accelerator with this ROM through the program and hold its whole memory against the model."""
@@ -355,6 +376,11 @@ RANDOM_CONFIGS = [
     accelerator_config(2, 4, rows=200),
     accelerator_config(4, 4, 2, pe=PEKind.FOLD, rows=128),
     accelerator_config(8, 4, rows=75),
+    accelerator_config(4, 4, pe=PEKind.SHIFT, rows=128),
+    accelerator_config(2, 4, pe=PEKind.SHIFT, weight_bits=3, rows=200),
+    accelerator_config(8, 4, pe=PEKind.SHIFT, weight_zero=False, rows=75),
+    accelerator_config(4, 2, pe=PEKind.MIXED, rows=110),
+    accelerator_config(4, 4, weight_bits=4, rows=128),
 ]
 
 
@@ -400,7 +426,7 @@ class TestFaultsAreSeen:
         def flip(program, rom):
             word = next(array_cycles(program.instructions[0], program.config.lanes)).weight_word
             words = list(rom.weights)
-            words[word] ^= packed([1 << 6] * program.config.word_bytes, 8)
+            words[word] ^= packed([1 << 6] * program.config.multipliers, 8)
             return replace(rom, weights=words)
 
         with pytest.raises(AssertionError, match="instruction 0"):

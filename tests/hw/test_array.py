@@ -2,21 +2,38 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.codes import decoded, one, random_codes, takes_powers
 from support.gateware import instruction_bits, packed, signed_number, unpacked
 
 from zeropoint_hw.array import Array
 from zeropoint_hw.config import AcceleratorConfig, PEKind
-from zeropoint_hw.isa import HISTORY_DEPTH, Accumulate, Instruction
+from zeropoint_hw.isa import HISTORY_DEPTH, Accumulate, Gate, Instruction
 from zeropoint_hw.layout import Level
 from zeropoint_sim.bench import Stalls, run_bench
 
 SHAPES = [(1, 1), (4, 2), (2, 4), (8, 8), (16, 4)]
 
 
-def array_config(lanes, columns, pe=PEKind.MAC, accumulator_width=32):
+#: Every kind of PE, and widths of weights.
+KINDS = [
+    {"pe": "mac"},
+    {"pe": "mac", "weight_bits": 4},
+    {"pe": "fold"},
+    {"pe": "shift"},
+    {"pe": "shift", "weight_bits": 2},
+    {"pe": "shift", "weight_zero": False},
+    {"pe": "mixed"},
+]
+
+
+def name_of(kind):
+    return "-".join(str(value) for value in kind.values())
+
+
+def array_config(lanes, columns, kind=KINDS[0], accumulator_width=32):
     word = lanes * columns
     return AcceleratorConfig(
-        lanes=lanes, columns=columns, pe=pe, accumulator_width=accumulator_width, weight_bytes=word * 64
+        lanes=lanes, columns=columns, **kind, accumulator_width=accumulator_width, weight_bytes=word * 64
     )
 
 
@@ -33,11 +50,10 @@ class Job:
         # The ends of the range, which fill the adder tree.
         self.activations[rng.random(count) < 0.2] = low
         self.mask = rng.random((count, config.lanes)) < rng.choice([0.1, 0.7, 1.0], (count, 1))
-        if weights is None:
-            low, high = (0, 256) if instruction.weights_unsigned else (-128, 128)
-            weights = rng.integers(low, high, shape)
-            weights[rng.random(count) < 0.2] = high - 1
-        self.weights = np.broadcast_to(weights, shape)
+        #: As the weight memory holds them.
+        self.weights = np.broadcast_to(
+            random_codes(config, instruction, rng, count) if weights is None else weights, shape
+        )
         self.first, self.last = np.zeros(count, bool), np.zeros(count, bool)
         self.first[ends - lengths] = self.last[ends - 1] = True
         self.level = rng.integers(Level.CHUNK, Level.POOL_X, count)
@@ -50,7 +66,7 @@ class Job:
         for first, last, level, activations, mask, weights in zip(*columns, strict=True):
             yield (
                 (int(first), int(last), int(level), packed(activations, 8), packed(mask, 1)),
-                packed(weights.ravel(), 8),
+                packed(weights.ravel(), self.config.weight_bits),
             )
 
     def operands(self):
@@ -67,9 +83,10 @@ class Job:
     def sums(self):
         """Return each output's accumulators, as the docstrings of the array and of ``Accumulate`` define them."""
         i = self.instruction
-        x, w = self.taps(), self.weights
-        if self.config.pe is PEKind.MAC:
-            x, w = x - i.input_zero_point, w - i.weight_zero_point
+        x, w = self.taps(), decoded(self.config, i, self.weights)
+        if self.config.pe is not PEKind.FOLD:
+            x = x - i.input_zero_point
+            w = w if takes_powers(self.config, i) else w - i.weight_zero_point
         outputs = []
         for part in self.of_outputs((x * w).sum(axis=2)):
             if i.accumulate == Accumulate.MAX:
@@ -173,26 +190,32 @@ def random_lengths(rng, count):
 
 def layers(config, rng):
     """ADD, MAX and PAIR over signed and unsigned operands and several zero points."""
-    one_hot = np.eye(config.columns, config.lanes, dtype=np.int64)
+    one_hot = one(config)
+    gates = list(Gate) if not config.weight_zero else [Gate.ALL]
     for unsigned, weights_unsigned in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        weights_unsigned &= config.weight_bits == 8
         zero_points = {
             "input_zero_point": int(rng.integers(256)) - 128 * (not unsigned),
             "weight_zero_point": int(rng.choice([0, 255] if weights_unsigned else [-128, 0, 127])),
         }
         kinds = {"input_unsigned": unsigned, "weights_unsigned": weights_unsigned, "pad_value": int(rng.integers(256))}
+        kinds |= {"gate": gates[(2 * unsigned + weights_unsigned) % len(gates)]}
         yield Job(config, Instruction(**kinds, **zero_points), random_lengths(rng, 30), rng)
+        if config.pe is PEKind.MIXED:
+            yield Job(config, Instruction(**kinds, **zero_points, weights_coded=1), random_lengths(rng, 30), rng)
     for unsigned in (0, 1):
         kinds = {"input_unsigned": unsigned, "pad_value": 0 if unsigned else 0x80}
+        kinds |= {"gate": Gate.ALL if config.weight_zero else Gate.OWN}
         maximum = Instruction(**kinds, accumulate=Accumulate.MAX)
         yield Job(config, maximum, random_lengths(rng, 30), rng, one_hot)
         pair = Instruction(**kinds, accumulate=Accumulate.PAIR)
         yield Job(config, pair, [2] * 20, rng, one_hot)
 
 
-@pytest.mark.parametrize("pe", PEKind)
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
 @pytest.mark.parametrize(("lanes", "columns"), SHAPES)
-def test_every_accumulation(lanes, columns, pe):
-    config = array_config(lanes, columns, pe)
+def test_every_accumulation(lanes, columns, kind):
+    config = array_config(lanes, columns, kind)
     rng = np.random.default_rng(lanes * 100 + columns)
     check(config, list(layers(config, rng)), Stalls(seed=lanes, probability=0.2))
 
@@ -202,18 +225,22 @@ def test_back_to_back_outputs_of_one_cycle():
     check(config, [Job(config, Instruction(input_zero_point=-128), [1] * 200, np.random.default_rng(0))])
 
 
-@pytest.mark.parametrize("pe", PEKind)
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
 @pytest.mark.parametrize(("lanes", "columns", "window_taps"), [(2, 2, 2), (4, 2, 3), (4, 8, 4), (8, 8, 3), (8, 4, 5)])
-def test_windows(lanes, columns, window_taps, pe):
-    config = replace(array_config(lanes, columns, pe), window_taps=window_taps)
+def test_windows(lanes, columns, window_taps, kind):
+    config = replace(array_config(lanes, columns, kind), window_taps=window_taps)
     rng = np.random.default_rng(lanes * 100 + window_taps)
     jobs = []
     for unsigned in (0, 1):
         zero = int(rng.integers(256)) - 128 * (not unsigned)
         # With fold, what the weights' zero point multiplies would differ from column to column.
-        weight_zero = int(rng.integers(-128, 128)) if pe is PEKind.MAC else 0
+        weight_zero = int(rng.integers(-128, 128)) if config.pe is PEKind.MAC else 0
         instruction = Instruction(
-            input_unsigned=unsigned, input_zero_point=zero, weight_zero_point=weight_zero, pad_value=zero & 0xFF
+            input_unsigned=unsigned,
+            input_zero_point=zero,
+            weight_zero_point=weight_zero,
+            pad_value=zero & 0xFF,
+            gate=Gate.ALL if config.weight_zero else Gate.TAPS,
         )
         jobs += [
             WindowJob(config, instruction, rng),
@@ -241,8 +268,10 @@ def test_fold_is_mac_with_constants():
     instruction = Instruction(
         input_unsigned=1, weights_unsigned=1, input_zero_point=zero_x, weight_zero_point=zero_w, pad_value=zero_x
     )
-    mac, fold = (Job(array_config(4, 2, pe), instruction, lengths, np.random.default_rng(2)) for pe in PEKind)
-    weight_sums = np.array([part.sum(axis=0) for part in fold.of_outputs(fold.weights.sum(axis=2))])
+    mac, fold = (
+        Job(array_config(4, 2, {"pe": pe}), instruction, lengths, np.random.default_rng(2)) for pe in ("mac", "fold")
+    )
+    weight_sums = np.array([part.sum(axis=0) for part in fold.of_outputs(fold.weights.sum(axis=2, dtype=np.int64))])
     terms = np.array(lengths)[:, None] * 4
     constant = terms * zero_x * zero_w - zero_x * weight_sums
     corrected = fold.sums() - zero_w * np.array(fold.activation_sums())[:, None] + constant

@@ -1,12 +1,11 @@
 from dataclasses import FrozenInstanceError, fields, replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
+from zeropoint_hw.config import WEIGHT_BITS, AcceleratorConfig, PEKind, WeightSource
 from zeropoint_hw.isa import INSTRUCTION_WORDS, LOG_PIECES, REGION_SHIFT, Region, address
 
 POWERS = [1 << exponent for exponent in range(7)]
@@ -16,16 +15,19 @@ POWERS = [1 << exponent for exponent in range(7)]
 def configurations(draw):
     lanes, columns = draw(st.sampled_from(POWERS)), draw(st.sampled_from(POWERS))
     requantizers = draw(st.sampled_from([power for power in POWERS if power <= min(lanes, columns)]))
-    word = lanes * columns
+    pe = draw(st.sampled_from(PEKind))
+    zero = pe is not PEKind.SHIFT or draw(st.booleans())
+    bits = draw(st.sampled_from(WEIGHT_BITS[pe])) - (not zero)
+    kind = {"lanes": lanes, "columns": columns, "pe": pe, "weight_bits": bits, "weight_zero": zero}
+    _, least, most = AcceleratorConfig(**kind, weight_bytes=2 * lanes * columns).memories["weight_bytes"]
     return AcceleratorConfig(
-        lanes=lanes,
-        columns=columns,
+        **kind,
         requantizers=requantizers,
-        pe=draw(st.sampled_from(PEKind)),
+        ties_to_even=draw(st.booleans()),
         window_taps=draw(st.integers(1, lanes)),
         accumulator_width=draw(st.integers(20, 32)),
         activation_bytes=lanes * draw(st.integers(2, (1 << 20) // lanes)),
-        weight_bytes=word * draw(st.integers(2, min(1 << 20, (1 << 23) // word))),
+        weight_bytes=draw(st.integers(least, most)),
         parameter_channels=requantizers * draw(st.integers(2, (1 << 16) // requantizers)),
         program_words=draw(st.integers(INSTRUCTION_WORDS, 1 << 16)),
         weight_source=draw(st.sampled_from(WeightSource)),
@@ -41,8 +43,9 @@ def test_configurations_are_dictionaries_and_back(config):
 
 @given(configurations())
 def test_sizes(config):
-    assert config.multipliers == config.word_bytes == config.lanes * config.columns
-    assert config.weight_words * config.word_bytes == config.weight_bytes
+    assert config.multipliers == config.lanes * config.columns
+    assert config.word_bits == config.multipliers * config.weight_bits
+    assert 0 <= 8 * config.weight_bytes - config.weight_words * config.word_bits < config.word_bits
     assert config.parameter_words * config.requantizers == config.parameter_channels
     assert config.requantizers <= config.channels == min(config.lanes, config.columns)
     assert config.host_bytes == min(4, config.requantizers)
@@ -50,8 +53,10 @@ def test_sizes(config):
 
 @given(configurations())
 def test_host_reaches_every_weight(config):
-    pieces = max(Fraction(1), Fraction(config.word_bytes, 4))
-    assert config.weight_words * pieces <= 1 << REGION_SHIFT
+    assert config.weight_words * config.pieces <= 1 << REGION_SHIFT
+    assert config.word_bits % config.piece_bits == 0
+    assert config.word_bits // config.piece_bits <= config.pieces
+    assert config.piece_bits <= 32
 
 
 @given(configurations())
@@ -99,11 +104,11 @@ def test_is_frozen():
 @pytest.mark.parametrize(
     ("entries", "error", "message"),
     [
-        ({"pe": 1}, TypeError, "pe must be one of mac, fold, not 1"),
-        ({"pe": "shft"}, ValueError, "pe must be one of mac, fold, not 'shft'"),
+        ({"pe": 1}, TypeError, "pe must be one of mac, fold, shift, mixed, not 1"),
+        ({"pe": "shft"}, ValueError, "pe must be one of mac, fold, shift, mixed, not 'shft'"),
         ({"weight_source": None}, TypeError, "weight_source must be one of ram, rom, not None"),
         ({"weight_source": "flash"}, ValueError, "weight_source must be one of ram, rom, not 'flash'"),
-        ({"tables": 16}, ValueError, "tables must be a multiple of 1 from 0 to 15, not 16"),
+        ({"tables": 16}, ValueError, "tables must be 0 to 15, not 16"),
         ({"lanes": 3}, ValueError, "lanes must be a power of two from 1 to 64, not 3"),
         ({"lanes": 0}, ValueError, "lanes must be a power of two from 1 to 64, not 0"),
         ({"lanes": -4}, ValueError, "lanes must be a power of two from 1 to 64, not -4"),
@@ -123,6 +128,15 @@ def test_is_frozen():
             ValueError,
             "requantizers must be a power of two up to min(lanes, columns) = 8, not -1",
         ),
+        ({"weight_bits": 9}, ValueError, "weight_bits must be 2 to 8 for pe = mac, not 9"),
+        ({"weight_bits": 6, "pe": "shift"}, ValueError, "weight_bits must be 2 to 5 for pe = shift, not 6"),
+        (
+            {"weight_bits": 5, "weight_zero": False, "pe": "shift"},
+            ValueError,
+            "weight_bits must be 1 to 4 for pe = shift, not 5",
+        ),
+        ({"weight_bits": 5, "pe": "mixed"}, ValueError, "weight_bits must be 8 for pe = mixed, not 5"),
+        ({"weight_zero": False}, ValueError, "weight_zero is for pe = shift only, not mac"),
         ({"window_taps": 9}, ValueError, "window_taps must be 1 to lanes = 8, not 9"),
         ({"window_taps": -1}, ValueError, "window_taps must be 1 to lanes = 8, not -1"),
         ({"accumulator_width": 19}, ValueError, "accumulator_width must be 20 to 32, not 19"),
@@ -138,30 +152,30 @@ def test_is_frozen():
             ValueError,
             "activation_bytes must be a multiple of 8 from 16 to 1048576, not 1048584",
         ),
-        ({"weight_bytes": 100}, ValueError, "weight_bytes must be a multiple of 64 from 128 to 8388608, not 100"),
+        ({"weight_bytes": 100}, ValueError, "weight_bytes must be 128 to 8388608, not 100"),
         (
-            {"weight_bytes": (1 << 23) + 64},
+            {"weight_bytes": (1 << 23) + 1},
             ValueError,
-            "weight_bytes must be a multiple of 64 from 128 to 8388608, not 8388672",
+            "weight_bytes must be 128 to 8388608, not 8388609",
         ),
         (
             {"lanes": 1, "columns": 1, "weight_bytes": (1 << 20) + 1},
             ValueError,
-            "weight_bytes must be a multiple of 1 from 2 to 1048576, not 1048577",
+            "weight_bytes must be 2 to 1048576, not 1048577",
         ),
         (
             {"parameter_channels": 6},
             ValueError,
             "parameter_channels must be a multiple of 8 from 16 to 65536, not 6",
         ),
-        ({"program_words": 28}, ValueError, "program_words must be a multiple of 1 from 29 to 65536, not 28"),
-        ({"program_words": 65537}, ValueError, "program_words must be a multiple of 1 from 29 to 65536, not 65537"),
+        ({"program_words": 28}, ValueError, "program_words must be 29 to 65536, not 28"),
+        ({"program_words": 65537}, ValueError, "program_words must be 29 to 65536, not 65537"),
         (
             {"lane": 8},
             ValueError,
-            "there is no configuration field 'lane'; there are lanes, columns, requantizers, pe, window_taps, "
-            "max_pooling, elementwise, left_shift, tables, accumulator_width, activation_bytes, weight_bytes, "
-            "parameter_channels, program_words, weight_source",
+            "there is no configuration field 'lane'; there are lanes, columns, requantizers, pe, weight_bits, "
+            "weight_zero, window_taps, max_pooling, elementwise, left_shift, ties_to_even, tables, accumulator_width, "
+            "activation_bytes, weight_bytes, parameter_channels, program_words, weight_source",
         ),
     ],
 )

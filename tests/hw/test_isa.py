@@ -6,13 +6,12 @@ from hypothesis import strategies as st
 
 from zeropoint_hw.isa import (
     ADDRESS_WIDTH,
+    CODES,
     FIELDS,
     INSTRUCTION_WORDS,
     REGION_SHIFT,
-    Accumulate,
     Instruction,
     Region,
-    Round,
     address,
 )
 
@@ -21,15 +20,15 @@ BY_NAME = {field.name: field for field in FIELDS}
 
 def limits(field):
     """Return the least and the greatest value that an instruction takes for a field."""
-    if field.name == "accumulate":
-        return 0, len(Accumulate) - 1
+    if field.name in CODES:
+        return 0, len(CODES[field.name]) - 1
     low, high = (-(1 << field.width - 1), (1 << field.width - 1) - 1) if field.signed else (0, (1 << field.width) - 1)
     count = field.name in Instruction.COUNTS
     return low + count, high + count
 
 
 def typed(entries):
-    return entries | {"accumulate": Accumulate(entries["accumulate"]), "rounding": Round(entries["rounding"])}
+    return entries | {name: codes(entries[name]) for name, codes in CODES.items()}
 
 
 INSTRUCTIONS = st.fixed_dictionaries({field.name: st.integers(*limits(field)) for field in FIELDS}).map(typed)

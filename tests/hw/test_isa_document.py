@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zeropoint_hw.isa import FIELDS, INSTRUCTION_WORDS, Accumulate, Command, LogEntry, Region, Register, Round
+from zeropoint_hw.isa import FIELDS, INSTRUCTION_WORDS, Accumulate, Command, Gate, LogEntry, Region, Register, Round
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "isa.md").read_text(encoding="utf-8")
 
@@ -36,7 +36,7 @@ def test_the_address_map_is_that_of_the_hardware(title: str, codes: type[IntEnum
 
 def test_every_code_of_an_instruction_is_explained() -> None:
     rows = re.findall(r"^\| `([A-Z]+)` \| (\d+) \|", DOCUMENT.split("## Fields")[0], re.MULTILINE)
-    assert rows == [(code.name, str(int(code))) for codes in (Accumulate, Round) for code in codes]
+    assert rows == [(code.name, str(int(code))) for codes in (Gate, Accumulate, Round) for code in codes]
 
 
 def test_the_size_of_an_instruction_is_right() -> None:

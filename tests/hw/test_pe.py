@@ -1,25 +1,33 @@
 import numpy as np
 import pytest
+from support.codes import decoded
 from support.gateware import rows_of
 
-from zeropoint_hw.pe import PROCESSING_ELEMENTS, FoldPE, MacPE
+from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.isa import Instruction
+from zeropoint_hw.pe import PROCESSING_ELEMENTS
 from zeropoint_sim.bench import run_bench
 
 #: Zero points of int8 and uint8 weights, the ends of their ranges among them.
 ZERO_POINTS = [(0, -128), (0, -1), (0, 0), (0, 127), (1, 0), (1, 1), (1, 128), (1, 255)]
 
 
-def products(pe, weights_unsigned, zero_point, weights, activations):
+def products(kind, weights_unsigned, zero_point, weights, activations, coded=0, gate=0, **fields):
     """Put one pair of operands a cycle through a PE and return its products."""
+    config = AcceleratorConfig(pe=kind, **fields)
+    pe = PROCESSING_ELEMENTS[config.pe](config)
+    latency = pe.latency(config)
     got = []
 
     async def bench(ctx):
         ctx.set(pe.weights_unsigned, weights_unsigned)
+        ctx.set(pe.weights_coded, coded)
+        ctx.set(pe.gate, gate)
         ctx.set(pe.weight_zero_point, zero_point)
-        for cycle, (weight, activation) in enumerate([*rows_of(weights, activations), *[(99, 99)] * pe.LATENCY]):
-            if cycle >= pe.LATENCY:
-                got.append(ctx.get(pe.product))
-            ctx.set(pe.weight, weight & 0xFF)
+        for cycle, (weight, activation) in enumerate([*rows_of(weights, activations), *[(99, 99)] * latency]):
+            if cycle >= latency:
+                got.append(ctx.get(pe.product) + ctx.get(pe.carry))
+            ctx.set(pe.weight, weight & (1 << config.weight_bits) - 1)
             ctx.set(pe.activation, activation)
             await ctx.tick()
 
@@ -35,10 +43,11 @@ def operands(weights_unsigned, rng):
     return rng.permutation(pairs).T
 
 
+@pytest.mark.parametrize("kind", ["mac", "mixed"])
 @pytest.mark.parametrize(("weights_unsigned", "zero_point"), ZERO_POINTS)
-def test_mac(weights_unsigned, zero_point):
+def test_mac(weights_unsigned, zero_point, kind):
     weights, activations = operands(weights_unsigned, np.random.default_rng(zero_point % 999))
-    got = products(MacPE(), weights_unsigned, zero_point, weights, activations)
+    got = products(kind, weights_unsigned, zero_point, weights, activations)
     np.testing.assert_array_equal(got, activations * (weights - zero_point))
 
 
@@ -46,20 +55,68 @@ def test_mac(weights_unsigned, zero_point):
 def test_fold(weights_unsigned):
     weights, activations = operands(weights_unsigned, np.random.default_rng(1))
     # The zero point is not its business.
-    got = products(FoldPE(), weights_unsigned, 77, weights, activations)
+    got = products("fold", weights_unsigned, 77, weights, activations)
     np.testing.assert_array_equal(got, activations * weights)
 
 
-@pytest.mark.parametrize("kind", PROCESSING_ELEMENTS)
+@pytest.mark.parametrize("kind", ["mac", "fold", "mixed"])
 def test_wrong_signedness_is_seen(kind):
     weights, activations = operands(0, np.random.default_rng(2))
-    got = products(PROCESSING_ELEMENTS[kind](), 1, 0, weights, activations)
+    got = products(kind, 1, 0, weights, activations)
     with pytest.raises(AssertionError, match="Mismatched elements"):
         np.testing.assert_array_equal(got, activations * weights)
 
 
 def test_wrong_zero_point_is_seen():
     weights, activations = operands(0, np.random.default_rng(3))
-    got = products(MacPE(), 0, 1, weights, activations)
+    got = products("mac", 0, 1, weights, activations)
     with pytest.raises(AssertionError, match="Mismatched elements"):
         np.testing.assert_array_equal(got, activations * (weights - 2))
+
+
+@pytest.mark.parametrize("bits", range(2, 8))
+def test_narrow_weights(bits):
+    weights, activations = operands(0, np.random.default_rng(bits))
+    low = -(1 << bits - 1)
+    weights = (weights - low) % (1 << bits) + low
+    got = products("mac", 0, 0, weights, activations, weight_bits=bits)
+    np.testing.assert_array_equal(got, activations * weights)
+
+
+CODES = [("shift", {"weight_bits": bits}) for bits in (2, 3, 4, 5)]
+CODES += [("shift", {"weight_bits": bits, "weight_zero": False}) for bits in (1, 2, 3, 4)]
+CODES += [("mixed", {})]
+
+
+def code_operands(kind, fields):
+    """Every code that has a meaning, with every activation."""
+    config = AcceleratorConfig(pe=kind, **fields)
+    bits = 5 if config.pe is PEKind.MIXED else config.weight_bits
+    codes = np.arange(1 << bits)
+    codes = codes[(codes == 0) | (codes >= 1 << bits - 1)] if config.weight_zero else codes
+    every = np.stack(np.meshgrid(codes, np.arange(-256, 256)), axis=-1).reshape(-1, 2)
+    codes, activations = np.random.default_rng(bits).permutation(every).T
+    instruction = Instruction(weights_coded=int(config.pe is PEKind.MIXED))
+    return codes, activations, decoded(config, instruction, codes[:, None, None])[:, 0, 0]
+
+
+@pytest.mark.parametrize(("kind", "fields"), CODES)
+def test_powers_of_two(kind, fields):
+    codes, activations, weights = code_operands(kind, fields)
+    got = products(kind, 0, 0, codes, activations, coded=1, **fields)
+    np.testing.assert_array_equal(got, activations * weights)
+    assert set(np.abs(weights)) <= {0, *(1 << exponent for exponent in range(8))}
+
+
+@pytest.mark.parametrize(("kind", "fields"), [code for code in CODES if code[0] == "shift"])
+def test_a_gate_makes_any_weight_0(kind, fields):
+    codes, activations, weights = code_operands(kind, fields)
+    got = products(kind, 0, 0, codes, activations, gate=1, **fields)
+    np.testing.assert_array_equal(got, 0 * weights)
+
+
+def test_a_wrong_code_is_seen():
+    codes, activations, weights = code_operands("shift", {"weight_bits": 5})
+    got = products("shift", 0, 0, codes ^ 1 * (codes > 0), activations, weight_bits=5)
+    with pytest.raises(AssertionError, match="Mismatched elements"):
+        np.testing.assert_array_equal(got, activations * weights)

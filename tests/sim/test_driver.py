@@ -38,6 +38,7 @@ class Memory:
         self.write(
             address(Region.CONTROL, Register.CONFIGURATION), np.array([config.configuration_word], dtype=np.uint32)
         )
+        self.write(address(Region.CONTROL, Register.FORMATS), np.array([config.format_word], dtype=np.uint32))
 
     def write(self, address, words, stride=1):
         assert words.dtype == np.uint32
@@ -79,7 +80,8 @@ def config_of(lanes, columns, **fields):
 
 def program_of(config, **changes):
     rng = np.random.default_rng(5)
-    weights = rng.integers(0, 256, (73, config.word_bytes), dtype=np.uint8)
+    bits = rng.integers(0, 2, (73, config.word_bits), dtype=np.uint8)
+    weights = np.packbits(bits, axis=1, bitorder="little")
     return make_program(config=config, weights=weights, parameters=random_parameters(rng, 24), **changes)
 
 
@@ -121,17 +123,29 @@ def test_a_program_without_tables_writes_none():
     assert memory.region(Region.TABLES) == {}
 
 
-@pytest.mark.parametrize(("lanes", "columns"), [(1, 1), (2, 1), (2, 2), (4, 2), (8, 8)])
-def test_weights_are_loaded_in_pieces_of_32_bits(lanes, columns):
-    program = program_of(config_of(lanes, columns))
+@pytest.mark.parametrize(
+    ("lanes", "columns", "bits", "pieces", "piece_bits"),
+    [
+        (1, 1, 8, 1, 8),
+        (2, 1, 8, 1, 16),
+        (2, 2, 8, 1, 32),
+        (4, 2, 8, 2, 32),
+        (8, 8, 8, 16, 32),
+        (8, 8, 5, 16, 32),
+        (4, 4, 5, 4, 20),
+        (4, 4, 3, 2, 24),
+        (2, 1, 3, 1, 6),
+    ],
+)
+def test_weights_are_loaded_in_pieces(lanes, columns, bits, pieces, piece_bits):
+    program = program_of(config_of(lanes, columns, weight_bits=bits, pe="mac" if bits == 8 else "shift"))
     memory = Memory(program.config)
     Driver(memory, program)
-    pieces = max(1, lanes * columns // 4)
     expected = {}
     for word, weights in enumerate(program.weights):
         number = int.from_bytes(weights.tobytes(), "little")
         for piece in range(pieces):
-            expected[word * pieces + piece] = number >> 32 * piece & 0xFFFFFFFF
+            expected[word * pieces + piece] = number >> piece_bits * piece & (1 << piece_bits) - 1
     assert memory.region(Region.WEIGHTS) == expected
 
 
@@ -150,6 +164,7 @@ def test_nothing_is_loaded_into_what_was_built_in():
             "has an identification of 0x00000001, the program is for 0x5a504e54; compile it again",
         ),
         (Register.CONFIGURATION, "has a configuration of 0x00000001, the program is for 0xc0a38112; compile it again"),
+        (Register.FORMATS, "has number formats of 0x00000001, the program is for 0x00000038; compile it again"),
     ],
 )
 def test_another_accelerator_is_refused_before_anything_is_written(register, message):

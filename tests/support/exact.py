@@ -63,8 +63,9 @@ def high_mul(a: int, b: int) -> int:
 
 
 def scaled(x: int, multiplier: int, shift: int, rounding: Rounding) -> int:
-    if rounding is Rounding.SINGLE:
-        return wrapped(half_up(Fraction(x * multiplier) * Fraction(2) ** (shift - 31)))
+    if rounding is not Rounding.DOUBLE:
+        nearest = half_up if rounding is Rounding.SINGLE else round
+        return wrapped(nearest(Fraction(x * multiplier) * Fraction(2) ** (shift - 31)))
     return half_away(Fraction(high_mul(wrapped(x * 2 ** max(shift, 0)), multiplier), 2 ** max(-shift, 0)))
 
 

@@ -32,7 +32,10 @@ def outputs(program: Program, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     memory[first.address : first.address + first.size] = first.to_memory(values).tobytes()
     parameters = (program.parameters.bias, program.parameters.multiplier, program.parameters.shift)
     channels = list(zip(*(part.tolist() for part in parameters), strict=True))
-    _execute(program.instructions, program.config, memory, program.weights, channels, program.tables.tolist())
+    config = program.config
+    bits = np.unpackbits(program.weights, axis=1, count=config.word_bits, bitorder="little")
+    codes = np.packbits(bits.reshape(len(bits), -1, config.weight_bits), axis=2, bitorder="little")[..., 0]
+    _execute(program.instructions, config, memory, codes, channels, program.tables.tolist())
     return last.from_memory(np.frombuffer(memory[last.address : last.address + last.size], np.uint8))
 
 

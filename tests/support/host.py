@@ -60,7 +60,8 @@ class Host:
             ),
         )
         if weights is not None:
-            width = min(4, self._config.word_bytes)
+            assert self._config.weight_bits == 8
+            width = min(4, self._config.multipliers)
             pieces = weights.reshape(-1, width)
             await self.write(Region.WEIGHTS, ((index, packed(piece, 8)) for index, piece in enumerate(pieces)))
 

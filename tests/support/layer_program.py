@@ -7,13 +7,14 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from support.codes import decoded, takes_powers
 from support.gateware import signed_number
 from zeropoint.numerics import Rounding, multiply_by_quantized_multiplier, requantize, wrap_int32
 from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.isa import Accumulate, Instruction, Round
 from zeropoint_hw.layout import Level
 
-_ROUNDING = {Round.DOUBLE: Rounding.DOUBLE, Round.SINGLE: Rounding.SINGLE}
+_ROUNDING = {Round.DOUBLE: Rounding.DOUBLE, Round.SINGLE: Rounding.SINGLE, Round.EVEN: Rounding.EVEN}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def output_sums(
 ) -> Iterator[tuple[ArrayCycle, npt.NDArray[np.int64]]]:
     """Yield the last cycle of each output, and what its columns bring to the requantizers.
 
-    ``weights`` are bytes ``(words, columns, lanes)``.
+    ``weights`` are as the weight memory holds them, ``(words, columns, lanes)``.
     """
     pad = signed_number(i.pad_value, 8 + i.input_unsigned)
     dots: list[npt.NDArray[np.int64]] = []
@@ -87,15 +88,14 @@ def output_sums(
         bytes_read = [memory[address % (1 << 20)] if hit else None for address, hit in places]
         x = np.array([pad if byte is None else signed_number(byte, 8 + i.input_unsigned) for byte in bytes_read])
         activation_sum += int(x.sum())
-        w = weights[cycle.weight_word].astype(np.int64)
-        if not i.weights_unsigned:
-            w = (w ^ 0x80) - 0x80
+        w = decoded(config, i, weights[cycle.weight_word])
         # What each column multiplies by its weights: the lanes' activations, or a channel's latest ones.
         taps = np.tile(x, (config.columns, 1))
         if i.window:
             taps[: config.channels, : config.window_taps] = history.taps(cycle, x)
-        if config.pe is PEKind.MAC:
-            taps, w = taps - i.input_zero_point, w - i.weight_zero_point
+        if config.pe is not PEKind.FOLD:
+            taps = taps - i.input_zero_point
+            w = w if takes_powers(config, i) else w - i.weight_zero_point
         dots.append((taps * w).sum(axis=1))
         if cycle.last:
             sums = _accumulated(i, np.array(dots))
@@ -166,7 +166,7 @@ def _accumulated(i: Instruction, dots: npt.NDArray[np.int64]) -> npt.NDArray[np.
     ]
     if i.pair_multiply:
         return first * other
-    rounding = _ROUNDING[i.rounding]
+    rounding = Rounding.DOUBLE if i.rounding is Round.DOUBLE else Rounding.SINGLE
     scaled = multiply_by_quantized_multiplier(first << 20, 1 << 30, 0, rounding)
     return scaled + multiply_by_quantized_multiplier(other << 20, i.pair_multiplier, -i.pair_shift, rounding)
 

@@ -5,13 +5,12 @@ from pathlib import Path
 import click
 
 from zeropoint.cli import terminal
-from zeropoint.cli.options import PATH, config_options, load_quantized, model_argument, trim_option
+from zeropoint.cli.options import PATH, Configured, config_options, load_quantized, model_argument, trim_option
 from zeropoint.compiler import compile_model, storage, verify_program
 from zeropoint.compiler.capacity import MEMORIES
 from zeropoint.compiler.program import Program
 from zeropoint.compiler.trim import memory_use, trim
 from zeropoint.files import check_apart
-from zeropoint_hw.config import AcceleratorConfig
 
 
 @click.command("compile")
@@ -20,13 +19,14 @@ from zeropoint_hw.config import AcceleratorConfig
 @config_options
 @trim_option
 @click.pass_context
-def command(ctx: click.Context, model: Path, output: Path, config: AcceleratorConfig, trimmed: bool) -> None:
+def command(ctx: click.Context, model: Path, output: Path, configured: Configured, trimmed: bool) -> None:
     """Compile MODEL for an accelerator: layer program, memory map and weight images, with a manifest.
 
     The images come as .mem and .hex for $readmemh, .mif, .coe, .bin, and as a C header.
     """
     check_apart(output, model, ctx.params["config"])
     network = load_quantized(model)
+    config = configured(network)
     program = compile_model(network, trim(network, config) if trimmed else config)
     verify_program.verify(program)
     storage.save(program, output)

@@ -11,12 +11,11 @@ import numpy.typing as npt
 from zeropoint import arrays, float_reference, golden, importers
 from zeropoint.cli import simulation, terminal
 from zeropoint.cli.failures import Status
-from zeropoint.cli.options import PATH, config_options, engine_option, limit_option
+from zeropoint.cli.options import PATH, Configured, config_options, engine_option, limit_option
 from zeropoint.compiler import storage
 from zeropoint.files import atomic_folder
 from zeropoint.model import FloatModel, zp_file
 from zeropoint.quantize import Scheme, quantize
-from zeropoint_hw.config import AcceleratorConfig
 
 #: What one step of the images' bytes is worth.
 PIXEL = 1 / 255
@@ -44,7 +43,7 @@ FEW = 2
 @config_options
 @click.pass_context
 def command(
-    ctx: click.Context, engine: str, limit: int | None, scheme: str, output: Path | None, config: AcceleratorConfig
+    ctx: click.Context, engine: str, limit: int | None, scheme: str, output: Path | None, configured: Configured
 ) -> None:
     """Quantize, compile and simulate a small network for Fashion-MNIST, and compare every output bit for bit.
 
@@ -53,14 +52,14 @@ def command(
     with ExitStack() as stack:
         # The folder is made first: whatever is wrong with it should show before minutes have passed.
         folder = stack.enter_context(atomic_folder(output)) if output else None
-        different = _demo(engine, limit, Scheme(scheme), config, folder)
+        different = _demo(engine, limit, Scheme(scheme), configured, folder)
     if output is not None:
         terminal.note(f"wrote the results to {output}")
     if different:
         ctx.exit(Status.DIFFERENT)
 
 
-def _demo(engine: str, limit: int | None, scheme: Scheme, config: AcceleratorConfig, folder: Path | None) -> bool:
+def _demo(engine: str, limit: int | None, scheme: Scheme, configured: Configured, folder: Path | None) -> bool:
     """Run the demo, print about it, fill ``folder``, and return whether hardware and golden model differ."""
     with ExitStack() as stack:
         data = resources.files("zeropoint").joinpath("demo")
@@ -80,7 +79,7 @@ def _demo(engine: str, limit: int | None, scheme: Scheme, config: AcceleratorCon
     terminal.say(f"accuracy quantized, {scheme.value}: {_accuracy(expected, labels)}")
 
     count = _count(engine, limit, len(x))
-    result = simulation.run(model, x[:count], config, engine=engine)
+    result = simulation.run(model, x[:count], configured(model), engine=engine)
     simulation.print_result(result)
     if folder is not None:
         zp_file.save(model, folder / "fashion_mnist.zp")

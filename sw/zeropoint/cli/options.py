@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+#: Gives the configuration that the options describe, for a network whose weights decide what they leave open.
+Configured = Callable[["QuantizedModel"], AcceleratorConfig]
+
 PATH = click.Path(path_type=Path)
 
 model_argument = click.argument("model", type=PATH)
@@ -64,14 +67,26 @@ def load_quantized(path: Path) -> "QuantizedModel":
 
 
 def config_options(function: Function) -> Function:
-    """Add ``--config`` and an option for each field of AcceleratorConfig; the command gets ``config`` made of them."""
+    """Add ``--config`` and an option for each field of AcceleratorConfig.
+
+    The command gets ``configured``, which returns the configuration for a network.
+    """
     texts = field_texts(AcceleratorConfig)
 
     @wraps(function)
     def command(config: Path | None, **given: Any) -> Any:
-        from zeropoint.compiler.options import load_config
+        from zeropoint.compiler.configure import configure
+        from zeropoint.compiler.options import load_fields
 
-        return function(config=load_config(config, {name: given.pop(name) for name in texts}), **given)
+        entries = load_fields(config, {name: given.pop(name) for name in texts})
+
+        def configured(model: "QuantizedModel") -> AcceleratorConfig:
+            try:
+                return configure(model, entries)
+            except ValueError as error:
+                raise ZeropointError(f"configuration: {error}") from None
+
+        return function(configured=configured, **given)
 
     wrapped: Any = command
     # Options are listed in the reverse of the order in which they are added.

@@ -23,7 +23,15 @@ NOISE_SAMPLES = 256
     type=click.Choice([scheme.value for scheme in Scheme]),
     required=True,
     help="affine-int8: int8, weights with a scale per output channel. affine-uint8: uint8, a scale and a zero point "
-    "per tensor.",
+    "per tensor. inq: weights of INQ, 0 and powers of two, which weights that INQ trained are already; activations as "
+    "in affine-int8. Ristretto's: pow2, weights are powers of two; fixed, one fixed-point format for the network; "
+    "dynamic-fixed, one for each tensor.",
+)
+@click.option(
+    "--bits",
+    type=int,
+    help="For --scheme inq, weights of 2 to 5 bits [default: 5]; for fixed and dynamic-fixed, weights and activations "
+    "of 2 to 8 bits [default: 8].",
 )
 @click.option(
     "--calibration",
@@ -63,6 +71,7 @@ NOISE_SAMPLES = 256
 def command(
     model: Path,
     scheme: str,
+    bits: int | None,
     calibration: Path,
     calibration_scale: float | None,
     method: str,
@@ -89,6 +98,7 @@ def command(
             network,
             x,
             scheme=scheme,
+            bits=bits,
             method=method,
             percentile=99.99 if percentile is None else percentile,
             bias_correction=bias_correction,

@@ -11,6 +11,7 @@ from zeropoint.cli import simulation
 from zeropoint.cli.failures import Status
 from zeropoint.cli.options import (
     PATH,
+    Configured,
     config_options,
     engine_option,
     limit_option,
@@ -48,7 +49,7 @@ def command(
     tensors: bool,
     limit: int | None,
     program: Path | None,
-    config: AcceleratorConfig,
+    configured: Configured,
     trimmed: bool,
 ) -> None:
     """Compile MODEL, run it on the simulated hardware, and compare every output with the golden model, bit for bit.
@@ -61,6 +62,7 @@ def command(
         raise ZeropointError("--program brings its own configuration; leave out the options that give another")
     network = load_quantized(model)
     x = arrays.load_input(input, network)[:limit]
+    config = configured(network)
     config = trim(network, config) if trimmed else config
     with atomic_files(output, report, trace) as temporary:
         waveforms = temporary[trace] if trace else None

@@ -19,13 +19,14 @@ from zeropoint.compiler.emit import (
 from zeropoint.model import Add, AveragePool2D, MaxPool2D, Mean, Mul, QuantizedModel, Requantize, Sub
 from zeropoint.numerics import reciprocal_multiplier, wrap_int32
 from zeropoint_hw.config import PEKind
-from zeropoint_hw.isa import Accumulate, Round
+from zeropoint_hw.isa import Accumulate, Gate, Round
 
 
 def _channelwise_fields(source: Place, emitter: Emitter) -> dict[str, int]:
     """Return the fields of a layer that passes lane ``c`` to column ``c``."""
     return {
         "weight_base": emitter.ones(),
+        "gate": emitter.gate(Gate.OWN),
         "weights_per_tap": 1,
         "parameters_shared": 1,
         "run": min(emitter.config.channels, source.map_shape[2]),

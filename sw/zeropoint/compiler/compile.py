@@ -10,6 +10,7 @@ from zeropoint.compiler.allocate import DoesNotFit, Request, allocate
 from zeropoint.compiler.capacity import check_fits, shortage
 from zeropoint.compiler.copies import byte_steps
 from zeropoint.compiler.emit import Emitter, Place, map_shape
+from zeropoint.compiler.encode import pack_words
 from zeropoint.compiler.features import FEATURES, features
 from zeropoint.compiler.lower import LOWERINGS, lower
 from zeropoint.compiler.normalize import normalize
@@ -109,7 +110,7 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
     emitter.instructions[-1] = replace(emitter.instructions[-1], end=1)
     # Before the instructions are encoded, whose addresses may be too wide.
     words = sum(len(part) for part in emitter.weight_words)
-    check_fits(model.name, config, "weight_bytes", words * config.word_bytes)
+    check_fits(model.name, config, "weight_bytes", -(-words * config.word_bits // 8))
     check_fits(model.name, config, "parameter_channels", len(emitter.biases))
     check_fits(model.name, config, "program_words", len(emitter.instructions) * Instruction.WORDS)
     check_fits(model.name, config, "tables", len(emitter.tables))
@@ -120,7 +121,7 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
         name=model.name,
         model_sha256=digest,
         instructions=tuple(emitter.instructions),
-        weights=np.concatenate(emitter.weight_words),
+        weights=pack_words(config, np.concatenate(emitter.weight_words)),
         parameters=Parameters(
             np.asarray(emitter.biases, np.int32),
             np.asarray(emitter.multipliers, np.uint32),

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from zeropoint.compiler.emit import Emitter, Place
 from zeropoint.compiler.pack import pack_dense
 from zeropoint.model import Shape, Tensor
+from zeropoint_hw.isa import Gate
 
 #: Longer loops are cut into two; instructions count outputs, and channels, in 16 bits.
 _LONGEST = 1 << 15
@@ -164,10 +165,12 @@ def _block(emitter: Emitter, loops: list[Loop]) -> _Block:
     inner = next((loop for loop in loops if loop.write == 1 and loop.read in (0, 1)), _ONCE)
     rest = [loop for loop in loops if loop is not inner]
     at_once = config.channels if inner.read else config.columns
+    spread = not inner.read and inner is not _ONCE
     return _Block(
         inner.count,
-        emitter.ones if inner.read or inner is _ONCE else emitter.spread,
+        emitter.spread if spread else emitter.ones,
         {
+            "gate": emitter.gate(Gate.FIRST if spread else Gate.OWN),
             "weights_per_tap": 1,
             "run": min(at_once, inner.count) if inner.read else 1,
             "groups": -(-inner.count // at_once),
@@ -185,7 +188,7 @@ def _gather(emitter: Emitter, loops: list[Loop]) -> _Block | None:
     It takes as many array cycles as its single bytes, but saves a loop.
     """
     inner = next((loop for loop in loops if loop.write == 1), None)
-    if inner is None:
+    if inner is None or not emitter.config.weight_zero:
         return None
     count = max(size for size in range(1, emitter.config.columns + 1) if inner.count % size == 0)
     outer = Loop(inner.count // count, count * inner.read, count * inner.write)
@@ -279,8 +282,9 @@ def _fill(
         words = pack_dense(config, (part[:columns] if same else part).reshape(-1, 1, 1), 0).words
         emitter.emit(
             **unchanged(tensor, emitter) | {"input_unsigned": 0},
+            gate=emitter.gate(Gate.FIRST),
             weights_unsigned=int(tensor.dtype == "uint8"),
-            weight_base=emitter.add_weights(words),
+            weight_base=emitter.add_weights(words, unsigned=tensor.dtype == "uint8"),
             weights_per_tap=int(same),
             pad_value=1,
             y_first=-1,

@@ -3,14 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from enum import IntEnum
 
 from zeropoint.compiler.program import Layer
 from zeropoint.errors import ZeropointError
-from zeropoint_hw.isa import FIELDS, Accumulate, Instruction, Round
+from zeropoint_hw.isa import CODES, FIELDS, Accumulate, Instruction
 
 _DEFAULTS = {field.name: field.default for field in fields(Instruction)}
-_CODES: dict[str, type[IntEnum]] = {"accumulate": Accumulate, "rounding": Round}
 _WORDS_A_LINE = 8
 
 
@@ -113,8 +111,8 @@ def _count(number: int, what: str) -> str:
 
 
 def _value(name: str, value: int) -> str:
-    if name in _CODES:
-        return _CODES[name](value).name
+    if name in CODES:
+        return CODES[name](value).name
     if name in Instruction.MODULAR and value >= 1 << 19:
         return f"{value} ; {value - (1 << 20)} modulo 2^20"
     return str(value)
@@ -129,10 +127,10 @@ def _read_line(text: str, entry: dict[str, int], words: list[int]) -> bool:
     if match is None or match[1] not in _DEFAULTS or match[1] in entry:
         return False
     name, value = match.groups()
-    if name in _CODES:
-        if value not in _CODES[name].__members__:
+    if name in CODES:
+        if value not in CODES[name].__members__:
             return False
-        entry[name] = _CODES[name][value]
+        entry[name] = CODES[name][value]
         return True
     if not re.fullmatch(r"-?\d{1,10}", value, re.ASCII):
         return False

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from zeropoint.arithmetic import Scaling
+from zeropoint.compiler.encode import Codes, encode
 from zeropoint.compiler.pack import Words, gather, ones, spread
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Operator, Padding, Shape, Tensor
 from zeropoint.numerics import Integers, Rounding
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.isa import Instruction, Round
+from zeropoint_hw.isa import Gate, Instruction, Round
 
 #: How the instruction names a model's rounding.
-ROUND = {Rounding.DOUBLE: Round.DOUBLE, Rounding.SINGLE: Round.SINGLE}
+ROUND = {Rounding.DOUBLE: Round.DOUBLE, Rounding.SINGLE: Round.SINGLE, Rounding.EVEN: Round.EVEN}
 
 NO_PADDING = Padding()
 
@@ -29,7 +30,7 @@ class Emitter:
 
     config: AcceleratorConfig
     instructions: list[Instruction] = field(default_factory=list)
-    weight_words: list[Words] = field(default_factory=list)
+    weight_words: list[Codes] = field(default_factory=list)
     biases: list[int] = field(default_factory=list)
     multipliers: list[int] = field(default_factory=list)
     shifts: list[int] = field(default_factory=list)
@@ -37,10 +38,28 @@ class Emitter:
     _stored: dict[object, int] = field(default_factory=dict)
     _words: int = 0
 
-    def add_weights(self, words: Words) -> int:
-        """Append weight words and return the address of the first."""
+    def add_weights(self, words: Words, operator: Operator | None = None, **kind: bool) -> int:
+        """Append weight words and return the address of the first.
+
+        Parameters
+        ----------
+        words
+            Integers ``(words, columns · lanes)``.
+        operator
+            Whose weights they are, if they are not the compiler's own.
+        kind
+            What :func:`encode` wants to know of them, False by default.
+        """
         address = self._words
-        self.weight_words.append(words)
+        try:
+            codes = encode(self.config, words, **{"unsigned": False, "coded": False} | kind)
+        except ValueError as error:
+            whose = "constants" if operator is None else f"operator '{operator.name}' ({operator.kind})"
+            raise ZeropointError(
+                f"{whose}: {error}, with --pe {self.config.pe} --weight-bits {self.config.weight_bits}; leave these "
+                f"options out, so that the network's weights decide"
+            ) from None
+        self.weight_words.append(codes)
         self._words += len(words)
         return address
 
@@ -55,6 +74,10 @@ class Emitter:
     def gather(self, count: int) -> int:
         """Return the address of words that pass the first lane to a column each; they are stored once."""
         return self._once(("gather", count), lambda: self.add_weights(gather(self.config, count)))
+
+    def gate(self, gate: Gate) -> Gate:
+        """Return what keeps lanes from columns whose weights for them are 0, where weights have no code for that."""
+        return Gate.ALL if self.config.weight_zero else gate
 
     def identity(self) -> int:
         """Return the address of the parameters that change nothing; they are stored once."""

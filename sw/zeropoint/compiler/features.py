@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from zeropoint_hw.isa import Accumulate, Instruction
+from zeropoint_hw.isa import Accumulate, Instruction, Round
 
 #: What operators do that want each.
 FEATURES = {
     "max_pooling": "takes the greatest of a window",
     "elementwise": "works on two tensors",
     "left_shift": "scales by 1 or more",
+    "ties_to_even": "rounds ties to even",
 }
 
 
@@ -20,6 +21,8 @@ def features(instructions: Iterable[Instruction], shifts: Sequence[int]) -> froz
             wanted.add("max_pooling")
         if i.accumulate == Accumulate.PAIR:
             wanted.add("elementwise")
+        if i.rounding == Round.EVEN:
+            wanted.add("ties_to_even")
     if max(shifts, default=0) > 0:
         wanted.add("left_shift")
     return frozenset(wanted)

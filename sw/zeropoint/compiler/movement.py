@@ -17,6 +17,7 @@ from zeropoint.model import (
     StridedSlice,
     Transpose,
 )
+from zeropoint_hw.isa import Gate
 
 
 def lower_pad(model: QuantizedModel, operator: Pad, sources: list[Place], target: Place, emitter: Emitter) -> None:
@@ -29,6 +30,7 @@ def lower_pad(model: QuantizedModel, operator: Pad, sources: list[Place], target
         **fields | {"output_zero_point": 0},
         pad_value=as_byte(value),
         weight_base=emitter.ones(),
+        gate=emitter.gate(Gate.OWN),
         weights_per_tap=1,
         run=min(channels, source.map_shape[2]),
         x_group_step=channels,

@@ -16,7 +16,12 @@ _MAX_FILE_BYTES = 64 << 10
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> AcceleratorConfig:
-    """Return the configuration that a TOML file and ``overrides`` describe; what neither gives has its default.
+    """Return the configuration with the fields that :func:`load_fields` returns; all others have their defaults."""
+    return AcceleratorConfig.from_dict(load_fields(path, overrides))
+
+
+def load_fields(path: Path | None, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the fields of a configuration that a TOML file and ``overrides`` give, which go together.
 
     The keys are the fields of :class:`~zeropoint_hw.config.AcceleratorConfig`, in a table ``[accelerator]`` or at the
     top of the file.
@@ -39,12 +44,13 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
         if key not in _KEYS:
             raise ZeropointError(f"configuration option {key!r} is unknown; there are {quoted_list(_KEYS, len(_KEYS))}")
     try:
-        return AcceleratorConfig.from_dict(entries | given)
+        AcceleratorConfig.from_dict(entries | given)
     except (TypeError, ValueError) as error:
         # The message begins with the field that is wrong.
         key = str(error).split(" ", 1)[0]
         where = f"'{path}'" if key in entries and key not in given else "configuration"
         raise ZeropointError(f"{where}: {error}") from None
+    return entries | given
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Weights in the order in which the array consumes them, and the parameters that go with them.
 
-A weight word holds a weight for each processing element, byte ``column · lanes + lane``. Words follow each other as
-the loop nest meets them: group, kernel row, kernel column, chunk. Places that no weight belongs to hold the weights'
-zero point, so that they add nothing.
+A weight word holds a weight for each processing element, that of number ``column · lanes + lane``. Words follow each
+other as the loop nest meets them: group, kernel row, kernel column, chunk. Places that no weight belongs to hold the
+weights' zero point, so that they add nothing.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from zeropoint.numerics import wrap_int32
 from zeropoint_hw.config import AcceleratorConfig
 
-Words = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.integer]
 Weights = npt.NDArray[np.integer]
 
 
@@ -24,7 +24,7 @@ class PackedWeights:
     Attributes
     ----------
     words
-        uint8 ``(words, columns · lanes)``.
+        The weights as integers, zero points included: ``(words, columns · lanes)``.
     sums
         For each output channel the sum of the weights in every place that the array multiplies for it, int64.
     places
@@ -60,7 +60,7 @@ def pack_dense(config: AcceleratorConfig, weights: Weights, zero_point: int) -> 
     padded[:channels, :, :run] = weights
     words = padded.reshape(groups, columns, taps, chunks, lanes).transpose(0, 2, 3, 1, 4)
     return PackedWeights(
-        _as_bytes(words.reshape(-1, columns * lanes)),
+        words.reshape(-1, columns * lanes),
         padded[:channels].sum(axis=(1, 2), dtype=np.int64),
         taps * chunks * lanes,
     )
@@ -91,7 +91,7 @@ def pack_depthwise(config: AcceleratorConfig, weights: Weights, zero_point: int,
         words[:, :, chunk, column, lane] = padded[:, column::columns].T
     places = taps * chunks * lanes
     sums = weights.sum(axis=0, dtype=np.int64) + (places - taps) * zero_point
-    return PackedWeights(_as_bytes(words.reshape(-1, columns * lanes)), sums, places)
+    return PackedWeights(words.reshape(-1, columns * lanes), sums, places)
 
 
 def pack_window(
@@ -116,31 +116,25 @@ def pack_window(
     words[:, :, :at_once, :lanes] = padded.reshape(count, lanes, groups, at_once).transpose(2, 0, 3, 1)
     places = count * config.lanes
     sums = np.where(there[:, :, None], taps, 0).sum(axis=(0, 1), dtype=np.int64)
-    return PackedWeights(
-        _as_bytes(words.reshape(-1, config.word_bytes)), sums + (places - int(there.sum())) * zero_point, places
-    )
+    return PackedWeights(words.reshape(len(words) * count, -1), sums + (places - int(there.sum())) * zero_point, places)
 
 
 def ones(config: AcceleratorConfig) -> Words:
     """Return the word that passes lane ``c`` on to column ``c``: pooling's, ADD's and MEAN's weights."""
-    word = np.zeros((config.columns, config.lanes), np.uint8)
+    word = np.zeros((config.columns, config.lanes), np.int64)
     np.fill_diagonal(word, 1)
     return word.reshape(1, -1)
 
 
 def spread(config: AcceleratorConfig) -> Words:
     """Return the word that passes the first lane on to every column."""
-    word = np.zeros((config.columns, config.lanes), np.uint8)
+    word = np.zeros((config.columns, config.lanes), np.int64)
     word[:, 0] = 1
     return word.reshape(1, -1)
 
 
 def gather(config: AcceleratorConfig, count: int) -> Words:
     """Return the words that pass the first lane on to the first column, then to the second, and so on to ``count``."""
-    words = np.zeros((count, config.columns, config.lanes), np.uint8)
+    words = np.zeros((count, config.columns, config.lanes), np.int64)
     words[np.arange(count), np.arange(count), 0] = 1
     return words.reshape(count, -1)
-
-
-def _as_bytes(words: npt.NDArray[np.integer]) -> Words:
-    return np.ascontiguousarray(words).view(np.uint8)

@@ -260,8 +260,8 @@ class Program:
     instructions
         The layer program, as the hardware decodes it.
     weights
-        uint8 array ``[words used, config.word_bytes]``; byte ``column · lanes + lane`` of a word is the weight of that
-        processing element.
+        uint8 array ``[words used, ceil(config.word_bits / 8)]``: words of weights side by side, the least significant
+        first; that of number ``column · lanes + lane`` belongs to that processing element.
     parameters
         A multiple of ``config.requantizers`` entries.
     tables
@@ -307,9 +307,9 @@ class Program:
         decoded = tuple(Instruction.decode(instruction.encode()) for instruction in self.instructions)
         object.__setattr__(self, "instructions", decoded)
         object.__setattr__(self, "weights", _frozen_array(self.weights, "weights", np.uint8, 2))
-        if self.weights.shape[1] != self.config.word_bytes:
+        if self.weights.shape[1] != (size := -(-self.config.word_bits // 8)):
             raise ValueError(
-                f"weight words must have lanes * columns = {self.config.word_bytes} bytes, not {self.weights.shape[1]}"
+                f"weight words of {self.config.word_bits} bits must have {size} bytes, not {self.weights.shape[1]}"
             )
         object.__setattr__(self, "tables", _frozen_array(self.tables, "tables", np.uint8, 2))
         if self.tables.shape[1] != TABLE_ENTRIES:
@@ -336,7 +336,7 @@ class Program:
 
     def _check_fits(self) -> None:
         check_fits(self.name, self.config, "program_words", len(self.instructions) * Instruction.WORDS)
-        check_fits(self.name, self.config, "weight_bytes", self.weights.size)
+        check_fits(self.name, self.config, "weight_bytes", self.weight_bytes)
         check_fits(self.name, self.config, "parameter_channels", len(self.parameters))
         check_fits(self.name, self.config, "tables", len(self.tables))
         for buffer in self.tensors.values():
@@ -349,10 +349,15 @@ class Program:
         return sum(layer.macs for layer in self.layers)
 
     @property
+    def weight_bytes(self) -> int:
+        """Bytes of weight memory that the weights take."""
+        return -(-len(self.weights) * self.config.word_bits // 8)
+
+    @property
     def images(self) -> tuple[Image, ...]:
         """The memories' contents: ``program``, ``weights``, ``parameters``, and ``tables`` if there are any.
 
-        ``program`` has 32-bit words, ``weights`` words of ``8 · config.word_bytes`` bits, ``parameters`` a word of
+        ``program`` has 32-bit words, ``weights`` words of ``config.word_bits`` bits, ``parameters`` a word of
         ``PARAMETER_WIDTH`` bits a channel: bias in bits 31 … 0, multiplier in 62 … 32, shift (two's complement) in
         71 … 64. ``tables`` has a byte a word, ``TABLE_ENTRIES`` for each table.
         """
@@ -366,7 +371,7 @@ class Program:
         )
         return (
             Image("program", 32, words.reshape(-1, 1).view(np.uint8)),
-            Image("weights", 8 * self.config.word_bytes, self.weights),
+            Image("weights", self.config.word_bits, self.weights),
             Image("parameters", PARAMETER_WIDTH, parameters),
             *([Image("tables", 8, self.tables.reshape(-1, 1))] if len(self.tables) else []),
         )

@@ -192,7 +192,7 @@ def _load(folder: Path, data: bytes, image_format: str) -> Program:
         return _contents(folder, image, entries.record(image), image_format, width, most, meaning)
 
     instructions = contents("program", 32, config.program_words, instructions_from)
-    weights = contents("weights", 8 * config.word_bytes, config.weight_words, lambda image: image.words)
+    weights = contents("weights", config.word_bits, config.weight_words, lambda image: image.words)
     parameters = contents("parameters", PARAMETER_WIDTH, config.parameter_channels, parameters_from)
     tables = np.zeros((0, TABLE_ENTRIES), np.uint8)
     if config.tables and "tables" in entries:

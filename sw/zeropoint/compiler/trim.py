@@ -19,7 +19,7 @@ def memory_use(program: Program) -> dict[str, int]:
     written = max(last_write(program.config, instruction) for instruction in program.instructions)
     return {
         "activation_bytes": max(written + 1, *(buffer.address + buffer.size for buffer in program.tensors.values())),
-        "weight_bytes": program.weights.size,
+        "weight_bytes": program.weight_bytes,
         "parameter_channels": len(program.parameters),
         "program_words": len(program.instructions) * Instruction.WORDS,
         "tables": len(program.tables),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from zeropoint.compiler.features import FEATURES, features
 from zeropoint.compiler.program import Program
 from zeropoint.errors import ZeropointError
-from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.isa import HISTORY_DEPTH, Accumulate, Instruction
 
 _ADDRESSES = 1 << 20
@@ -139,6 +139,10 @@ def _mode_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
     for feature in sorted(features([i], ())):
         if not getattr(config, feature):
             yield f"it {FEATURES[feature]}, but the configuration has {feature} = false"
+    if i.weights_coded and config.pe is not PEKind.MIXED:
+        yield f"weights_coded is for pe = mixed, not {config.pe!s}"
+    if i.gate and config.weight_zero:
+        yield "gate must be ALL where weights have a code for 0"
     if i.pair_multiply and i.pair_shift:
         yield f"pair_shift must be 0 where operands are multiplied, not {i.pair_shift}"
     if i.accumulate == Accumulate.PAIR and not i.parameters_shared:

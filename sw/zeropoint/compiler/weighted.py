@@ -12,8 +12,9 @@ from zeropoint.compiler.plan import pairs_rows
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Conv2D, DepthwiseConv2D, FullyConnected, MaxPool2D, QuantizedModel, Tensor
 from zeropoint.numerics import Rounding
+from zeropoint.numerics.power_of_two import PowerOfTwoFormat
 from zeropoint_hw.config import PEKind
-from zeropoint_hw.isa import HISTORY_DEPTH
+from zeropoint_hw.isa import HISTORY_DEPTH, Gate
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,15 @@ class _Weighted:
         assert quantization is not None
         return quantization.zero_point[0]
 
-    def data(self) -> Any:
-        assert self.weights.data is not None
-        return self.weights.data
+    @property
+    def coded(self) -> bool:
+        """Whether the array, which knows both, is to take the weights as powers of two."""
+        return self.emitter.config.pe is PEKind.MIXED and isinstance(self.weights.format, PowerOfTwoFormat)
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether the weights are uint8."""
+        return self.weights.dtype == "uint8" and self.weights.format is None
 
     def fields(self, packed: PackedWeights, channels: slice) -> dict[str, Any]:
         """Emit weights and parameters of some output channels and return the fields that point to them."""
@@ -52,34 +59,36 @@ class _Weighted:
         folds = self.emitter.config.pe is PEKind.FOLD
         worst = self._worst_sum(packed, 0 if folds else input_zero, 0 if folds else self.weight_zero)
         self.emitter.accumulate_up_to(worst, self.operator)
-        if self.model.rounding is Rounding.SINGLE:
+        if self.model.rounding is not Rounding.DOUBLE:
             self._check_left_shift(int(np.abs(bias).max(initial=0)) + worst, int(scaling.shift[channels].max()))
         if folds:
             bias = packed.folded_bias(bias, input_zero, self.weight_zero)
         return {
             "rounding": ROUND[self.model.rounding],
-            "weights_unsigned": int(self.weights.dtype == "uint8"),
+            "weights_unsigned": int(self.unsigned),
+            "weights_coded": int(self.coded),
             "weight_zero_point": self.weight_zero,
             "input_zero_point": input_zero,
             "pad_value": as_byte(input_zero),
-            "weight_base": self.emitter.add_weights(packed.words),
+            "weight_base": self.emitter.add_weights(
+                packed.words, self.operator, unsigned=self.unsigned, coded=self.coded
+            ),
             "parameter_base": self.emitter.add_parameters(bias, scaling.multiplier[channels], scaling.shift[channels]),
         }
 
     def _worst_sum(self, packed: PackedWeights, input_zero: int, weight_zero: int) -> int:
         """Return a bound on the magnitude of an accumulator."""
         low, high = self.source.tensor.limits
-        words = packed.words if self.weights.dtype == "uint8" else packed.words.view(np.int8)
         lanes, columns = self.emitter.config.lanes, self.emitter.config.columns
         per_output = packed.places // lanes
-        magnitude = np.abs(words.astype(np.int64) - weight_zero).reshape(-1, per_output, columns, lanes)
+        magnitude = np.abs(packed.words - weight_zero).reshape(-1, per_output, columns, lanes)
         return int(magnitude.sum(axis=(1, 3)).max()) * max(abs(low - input_zero), abs(high - input_zero))
 
     def _check_left_shift(self, worst: int, shift: int) -> None:
-        """Refuse sums that single rounding's left shift would lose; double rounding's wraps by definition."""
+        """Refuse sums that a single rounding's left shift would lose; double rounding's wraps by definition."""
         if worst << max(shift, 0) >= 1 << 31:
             raise ZeropointError(
-                f"operator '{self.operator.name}' ({self.operator.kind}): with single rounding, sums up to ±{worst} "
+                f"operator '{self.operator.name}' ({self.operator.kind}): rounded once, sums up to ±{worst} "
                 f"shifted left by {shift} must fit 32 bits; quantize the output '{self.operator.output}' more coarsely"
             )
 
@@ -95,14 +104,16 @@ def lower_conv(
     """Emit a convolution, one instruction a group, and the max pooling of its outputs if it goes with it."""
     weighted = _Weighted(model, operator, sources[0], emitter)
     config, source = emitter.config, sources[0]
-    weights = weighted.data()
+    weights = weighted.weights.integers
     outputs, kernel_rows, kernel_columns, depth = weights.shape
     # Neighbouring taps are neighbouring bytes unless a dilation or other groups' channels lie between them.
     contiguous = operator.groups == 1 and (operator.dilation[1] == 1 or kernel_columns == 1)
     taps_x, run = (1, kernel_columns * depth) if contiguous else (kernel_columns, depth)
     window = input_fields(source, operator.stride, operator.dilation, operator.padding)
     window |= {"taps_y": kernel_rows, "taps_x": taps_x, "run": run}
-    paired = kernel_rows > 1 and pairs_rows(operator, run, config) and (source.row_pitch - run) % config.lanes == 0
+    # An odd last row is paired with one whose weights are 0.
+    pairs = pairs_rows(operator, run, config) and (kernel_rows % 2 == 0 or config.weight_zero)
+    paired = pairs and kernel_rows > 1 and (source.row_pitch - run) % config.lanes == 0
     if paired:
         window |= {
             "paired_rows": 1,
@@ -146,7 +157,7 @@ def lower_depthwise(
 ) -> None:
     """Emit a depthwise convolution in the way that takes the fewest cycles."""
     weighted = _Weighted(model, operator, sources[0], emitter)
-    weights = weighted.data()
+    weights = weighted.weights.integers
     outputs = weights.shape[2]
     depth = sources[0].map_shape[2]
     multiplier = outputs // depth
@@ -158,16 +169,18 @@ def lower_depthwise(
         fields = window | output_fields(target, clamp, config.channels)
         fields |= weighted.fields(pack_window(config, sweep.arrange(weights), weighted.weight_zero), slice(None))
         fields |= {"run": min(config.channels, depth), "x_group_step": config.channels, "window": 1}
+        fields |= {"gate": emitter.gate(Gate.TAPS)}
         emitter.emit(**(fields | sweep.fields(fields, operator, sources[0], target)))
         return
     window |= {"taps_y": weights.shape[0], "taps_x": weights.shape[1]}
     columns = config.columns
-    if columns % multiplier == 0:
+    # Without a code for 0, lanes are told from columns by their numbers.
+    if columns % multiplier == 0 and (config.weight_zero or (multiplier == 1 and columns <= config.lanes)):
         packed = pack_depthwise(config, weights.reshape(-1, outputs), weighted.weight_zero, multiplier)
         fields = window | output_fields(target, clamp, columns)
         fields |= weighted.fields(packed, slice(None))
         channels = columns // multiplier
-        emitter.emit(**fields, run=min(channels, depth), x_group_step=channels)
+        emitter.emit(**fields, gate=emitter.gate(Gate.OWN), run=min(channels, depth), x_group_step=channels)
         return
     # Each input channel is a convolution of its own.
     for channel in range(depth):
@@ -294,6 +307,8 @@ def _best_sweep(
         sweep = _Sweep(axis, kernel[axis], kernel[1 - axis], config.window_taps, operator.stride[axis], pad, outputs)
         fits = sweep.parts * sweep.across <= HISTORY_DEPTH and max(sweep.warmup, sweep.stride - 1) < 16
         cycles = best.cycles if best else plain
+        # Lanes without a tap have weights of 0.
+        fits = fits and (config.weight_zero or kernel[axis] == config.window_taps)
         if operator.dilation[axis] == 1 and fits and sweep.cycles < cycles:
             best = sweep
     return best
@@ -304,7 +319,7 @@ def lower_fully_connected(
 ) -> None:
     """Emit a matrix product: a convolution of one pixel."""
     weighted = _Weighted(model, operator, sources[0], emitter)
-    weights = weighted.data()
+    weights = weighted.weights.integers
     packed = pack_dense(emitter.config, weights[:, None, :], weighted.weight_zero)
     vector = replace(sources[0], tensor=replace(sources[0].tensor, shape=(weights.shape[1],)))
     fields = input_fields(vector)

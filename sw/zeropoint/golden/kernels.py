@@ -132,10 +132,9 @@ def fully_connected(model: QuantizedModel, operator: FullyConnected) -> Kernel:
 def _weights(model: QuantizedModel, operator: Conv2D | DepthwiseConv2D | FullyConnected) -> Array:
     """Return the weights less their zero point."""
     weights = model.tensor(operator.weights)
-    assert weights.data is not None
     assert weights.quantization is not None
     # With a scale for each channel all zero points are 0, so that the first stands for all.
-    return weights.data.astype(np.int16) - np.int16(weights.quantization.zero_point[0])
+    return (weights.integers - weights.quantization.zero_point[0]).astype(np.int16)
 
 
 def average_pool2d(model: QuantizedModel, operator: AveragePool2D) -> Kernel:

@@ -42,10 +42,10 @@ class Output:
 
     With ``right = max(−shift, 0)`` and ``p = accumulator · multiplier · 2^(shift − 31)``, the two roundings of
     ``DOUBLE`` are one floor: ``floor(p + 1/2 ± 2^−(right + 1))``, plus for an accumulator of 0 or more, minus below,
-    and without the last term where ``right`` is 0; ``SINGLE`` is ``floor(p + 1/2)``. ``p`` and these sums are whole
-    multiples of ``2^−(31 + right)``, so that float64 has them exactly up to 2^8 if ``right`` is 14 or less. Beyond 2^8
-    rounding to float64 is monotonic, and the clamp takes over. Layers outside these limits (accumulators that wrap,
-    shifts beyond 14 that give something other than 0) take the integers' way.
+    and without the last term where ``right`` is 0; ``SINGLE`` is ``floor(p + 1/2)``, ``EVEN`` is ``rint(p)``. ``p`` and
+    these sums are whole multiples of ``2^−(31 + right)``, so that float64 has them exactly up to 2^8 if ``right`` is 14
+    or less. Beyond 2^8 rounding to float64 is monotonic, and the clamp takes over. Layers outside these limits
+    (accumulators that wrap, shifts beyond 14 that give something other than 0) take the integers' way.
     """
 
     def __init__(
@@ -75,7 +75,10 @@ class Output:
             return
         double = (self.rounding is Rounding.DOUBLE) & (self.scaling.shift < 0)
         nudge = wide(np.where(double, np.ldexp(0.5, self.scaling.shift.astype(np.int32)), 0.0), np.float64)
-        self.offset: Any = self.zero_point - self.clamp[0] + 0.5
+        self.offset: Any = self.zero_point - self.clamp[0]
+        if self.rounding is Rounding.EVEN:
+            return
+        self.offset += 0.5
         self.nudge = nudge.view(np.int64)
         # Below an accumulator of 0 nothing reaches above the zero point: where the clamp begins there, the sign of the
         # nudge does not matter.
@@ -114,7 +117,10 @@ class Output:
         sums += self.constant[:width]
         scaled = sums.astype(np.float64)
         scaled *= self.factor[:width]
-        if self.signed:
+        if self.rounding is Rounding.EVEN:
+            np.rint(scaled, out=scaled)
+            scaled += self.offset
+        elif self.signed:
             # Faster than copysign: the sign's bit of one, all the others of the other.
             nudge = scaled.view(np.int64) & np.int64(-1 << 63)
             nudge |= self.nudge[:width]

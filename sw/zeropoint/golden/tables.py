@@ -17,7 +17,7 @@ from zeropoint.arithmetic import (
 )
 from zeropoint.golden.matmul import BLOCK_BYTES
 from zeropoint.model import Add, LeakyRelu, Logistic, Mul, QuantizedModel, Requantize, Shape, Sub, Tensor
-from zeropoint.numerics import Integers, multiply_by_quantized_multiplier, requantize
+from zeropoint.numerics import Integers, Rounding, multiply_by_quantized_multiplier, requantize
 
 Array = npt.NDArray[Any]
 
@@ -55,10 +55,12 @@ def _bytes(x: Array, shape: Shape) -> Array:
 def _sums(model: QuantizedModel, operator: Add | Sub) -> Integers:
     target = model.tensor(operator.output)
     scaling = add_scaling(model, operator)
+    # Only the sum goes to even: an operand has twenty bits below the unit, where ties are rare.
+    rounding = Rounding.SINGLE if model.rounding is Rounding.EVEN else model.rounding
 
     def scaled(tensor: Tensor, own: Scaling) -> Integers:
         return multiply_by_quantized_multiplier(
-            _differences(tensor) << scaling.left_shift, own.multiplier, own.shift, model.rounding
+            _differences(tensor) << scaling.left_shift, own.multiplier, own.shift, rounding
         )
 
     sums = np.add.outer(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError
 from zeropoint.model.elementwise import Add, Logistic, Mul, Sub
+from zeropoint.model.formats import Format, verify_format
 from zeropoint.model.movement import Concatenation
 from zeropoint.model.operators import (
     MAX_ELEMENTS,
@@ -23,7 +24,9 @@ from zeropoint.model.operators import (
     Shape,
     Softmax,
 )
-from zeropoint.numerics import Rounding, round_half_away
+from zeropoint.numerics import Integers, Rounding, round_half_away
+from zeropoint.numerics.dynamic_fixed_point import FixedPointFormat
+from zeropoint.numerics.power_of_two import PowerOfTwoFormat
 
 #: Longer models are refused.
 MAX_OPERATORS = 4096
@@ -79,6 +82,8 @@ class Tensor:
         None for float tensors only.
     data
         None for activations; for constants a C-contiguous read-only array of ``shape`` and ``dtype``.
+    format
+        What the integers are codes of, or None where they are the numbers that ``quantization`` scales.
     """
 
     name: str
@@ -86,6 +91,7 @@ class Tensor:
     dtype: str
     quantization: Quantization | None = None
     data: npt.NDArray[Any] | None = None
+    format: Format | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
@@ -109,10 +115,35 @@ class Tensor:
         return self.quantization.zero_point[0]
 
     @property
+    def integers(self) -> Integers:
+        """A constant's numbers in units of its scale, zero point included: its data, decoded if they are codes."""
+        assert self.data is not None
+        if isinstance(self.format, PowerOfTwoFormat):
+            return self.format.integers(self.data)
+        return self.data.astype(np.int64)
+
+    @property
+    def bits(self) -> int:
+        """The width of an element as memory holds it."""
+        return np.dtype(self.dtype).itemsize * 8 if self.format is None else self.format.bits
+
+    @property
     def limits(self) -> tuple[int, int]:
-        """The least and greatest value that the integer dtype holds."""
+        """The least and greatest integer of an element."""
+        if isinstance(self.format, FixedPointFormat):
+            return self.format.limits
         info = np.iinfo(self.dtype)
         return int(info.min), int(info.max)
+
+    @property
+    def real(self) -> npt.NDArray[np.float64]:
+        """A constant's real values."""
+        assert self.quantization is not None
+        scale, zero_point = np.array(self.quantization.scale), np.array(self.quantization.zero_point)
+        shape = [1] * len(self.shape)
+        shape[self.quantization.axis or 0] = len(scale)
+        result: npt.NDArray[np.float64] = (self.integers - zero_point.reshape(shape)) * scale.reshape(shape)
+        return result
 
     def dequantize(self, q: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return the float32 real values of the activations ``q``."""
@@ -276,6 +307,8 @@ class QuantizedModel(_Model):
             raise ZeropointError(f"tensor '{tensor.name}' must be int8, uint8 or int32 with scales, not {tensor.dtype}")
         if tensor.data is None and (tensor.dtype == "int32" or quantization.axis is not None):
             raise ZeropointError(f"activation '{tensor.name}' must be int8 or uint8 with one scale")
+        if tensor.format is not None:
+            self._verify_format(tensor, tensor.format)
         low, high = tensor.limits
         if not all(low <= zero_point <= high for zero_point in quantization.zero_point):
             raise ZeropointError(f"tensor '{tensor.name}' has a zero point outside {low} … {high}")
@@ -288,9 +321,25 @@ class QuantizedModel(_Model):
                     f"for {tensor.shape[quantization.axis]} channels"
                 )
 
+    def _verify_format(self, tensor: Tensor, form: Format) -> None:
+        verify_format(form, tensor.dtype, f"tensor '{tensor.name}'")
+        assert tensor.quantization is not None
+        if any(tensor.quantization.zero_point):
+            raise ZeropointError(f"tensor '{tensor.name}' is in a number format and must have zero points of 0")
+        if tensor.data is None:
+            if not isinstance(form, FixedPointFormat):
+                raise ZeropointError(f"activation '{tensor.name}' must be integers, or fixed point of fewer bits")
+            return
+        try:
+            form.decode(tensor.data)
+        except ValueError as error:
+            raise ZeropointError(f"tensor '{tensor.name}': {error}") from None
+
     def _verify_operator(self, operator: Operator, label: str) -> None:
         source, target = self.tensors[operator.input], self.tensors[operator.output]
-        if operator.keeps_quantization and ((source.dtype, source.quantization) != (target.dtype, target.quantization)):
+        if operator.keeps_quantization and (
+            (source.dtype, source.quantization, source.format) != (target.dtype, target.quantization, target.format)
+        ):
             raise ZeropointError(f"{label}: output '{target.name}' must have the scale and zero point of its input")
         # QUANTIZE goes from the one type to the other, too.
         mixed = any(self.tensors[name].dtype != target.dtype for name in operator.inputs)
@@ -309,7 +358,7 @@ class QuantizedModel(_Model):
         if isinstance(operator, Add | Sub | Mul) and operator.constant:
             constant = self.tensors[operator.other]
             assert constant.quantization is not None
-            if constant.dtype != target.dtype or constant.quantization.axis is not None:
+            if (constant.dtype, constant.format) != (target.dtype, None) or constant.quantization.axis is not None:
                 raise ZeropointError(f"{label}: constant '{constant.name}' must be {target.dtype} with one scale")
         if isinstance(operator, Concatenation) and target.dtype == "int8":
             self._verify_concatenation(operator, label)

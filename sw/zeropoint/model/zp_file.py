@@ -3,7 +3,7 @@
 A ``.zp`` file is a safetensors file: its arrays are the model's constants by name; the one entry ``zeropoint`` of its
 metadata is a JSON text with everything else::
 
-    {"format": 2, "sha256": "…", "model": {"name", "input", "output", "rounding", "metadata", "tensors", "operators"}}
+    {"format": 3, "sha256": "…", "model": {"name", "input", "output", "rounding", "metadata", "tensors", "operators"}}
 
 A tensor is ``{"name", "shape", "dtype", "scale", "zero_point", "axis", "constant"}``. An operator is ``{"kind"}`` and
 the fields of its class in ``zeropoint.model.operators``; a clamp is ``[low, high]``, null where it is infinite; a
@@ -28,7 +28,7 @@ from zeropoint.model.zp_schema import Arrays, model_from_json, model_to_json
 
 #: The version that is written, and the only one that is read. It grows with every change to what a file must hold:
 #: 2 has constant operands of Add, and the value of Pad.
-FORMAT = 2
+FORMAT = 3
 
 #: Larger files, and larger headers, are refused before they are read.
 MAX_FILE_BYTES = 4 * MAX_ELEMENTS

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError, quoted_list
+from zeropoint.model.formats import FORMATS, Format
 from zeropoint.model.graph import MAX_OPERATORS, Quantization, QuantizedModel, Tensor
 from zeropoint.model.kinds import OPERATORS
 from zeropoint.model.operators import Clamp, Operator, Padding, Shape
@@ -21,7 +22,7 @@ from zeropoint.numerics import Rounding
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 _MODEL = ("name", "input", "output", "rounding", "metadata", "tensors", "operators")
-_TENSOR = ("name", "shape", "dtype", "scale", "zero_point", "axis", "constant")
+_TENSOR = ("name", "shape", "dtype", "scale", "zero_point", "axis", "constant", "format")
 _MAX_DIMENSIONS = 8
 _MAX_INPUTS = 1024
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -92,7 +93,33 @@ def _tensor_to_json(tensor: Tensor) -> dict[str, Any]:
         "zero_point": list(quantization.zero_point),
         "axis": None if quantization.axis is None else int(quantization.axis),
         "constant": tensor.data is not None,
+        "format": None if tensor.format is None else _format_to_json(tensor.format),
     }
+
+
+def _format_to_json(form: Format) -> dict[str, Any]:
+    kind, fields = next((kind, fields) for kind, (cls, fields) in FORMATS.items() if isinstance(form, cls))
+    return {"kind": kind} | {field: getattr(form, field) for field in fields}
+
+
+def _format_from_json(value: object, what: str) -> Format | None:
+    if value is None:
+        return None
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in FORMATS:
+        raise ZeropointError(f"{what} has a format of unknown kind {_brief(kind)}")
+    cls: Any
+    cls, fields = FORMATS[kind]
+    record = _record(value, f"{what}: its format", ("kind", *fields))
+    hints = get_type_hints(cls)
+    entries: dict[str, Any] = {field: _from_json(hints[field], record[field], f"{what}: {field}") for field in fields}
+    # What a format's unit is worth is the scale's.
+    unit = next(field.name for field in dataclasses.fields(cls) if field.name not in fields)
+    try:
+        form: Format = cls(**entries, **{unit: 0})
+        return form
+    except ValueError as error:
+        raise ZeropointError(f"{what}: {error}") from None
 
 
 def _tensor_from_json(value: object, arrays: Arrays) -> Tensor:
@@ -114,8 +141,9 @@ def _tensor_from_json(value: object, arrays: Arrays) -> Tensor:
         if name not in arrays:
             raise ZeropointError(f"{what} is a constant, but its array is missing")
         data = arrays[name]
+    form = _format_from_json(record["format"], what)
     try:
-        return Tensor(name, shape, record["dtype"], Quantization(scale, zero_point, axis), data)
+        return Tensor(name, shape, record["dtype"], Quantization(scale, zero_point, axis), data, form)
     except ValueError as error:
         raise ZeropointError(f"{what}: {error}") from None
 

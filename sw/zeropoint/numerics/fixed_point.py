@@ -26,6 +26,8 @@ class Rounding(Enum):
     DOUBLE = "double"
     #: Round once, half up, at the shift: TensorFlow Lite built with TFLITE_SINGLE_ROUNDING.
     SINGLE = "single"
+    #: Round once, ties to even, at the shift: what Ristretto's formats want.
+    EVEN = "even"
 
 
 def wrap_int32(x: npt.ArrayLike) -> Integers:
@@ -75,7 +77,8 @@ def multiply_by_quantized_multiplier(
     rounding
         ``DOUBLE``: ``RoundingDivideByPOT(SaturatingRoundingDoublingHighMul(x << max(shift, 0), multiplier),
         max(−shift, 0))``, the left shift modulo 2^32. ``SINGLE``: the floor of
-        ``(x · multiplier + 2^(30 − shift)) / 2^(31 − shift)``, modulo 2^32.
+        ``(x · multiplier + 2^(30 − shift)) / 2^(31 − shift)``, modulo 2^32. ``EVEN``: the same, but that a tie goes to
+        the even one of both neighbours.
 
     Source: TensorFlow Lite ``kernels/internal/common.cc``, ``MultiplyByQuantizedMultiplier`` (both, chosen by
     ``TFLITE_SINGLE_ROUNDING``).
@@ -86,7 +89,11 @@ def multiply_by_quantized_multiplier(
     if rounding is Rounding.DOUBLE:
         shifted = wrap_int32(x << np.maximum(shift, 0))
         return rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, multiplier), np.maximum(-shift, 0))
-    return wrap_int32(x * multiplier + (np.int64(1) << 30 - shift) >> 31 - shift)
+    product, half = x * multiplier, np.int64(1) << 30 - shift
+    scaled = product + half >> 31 - shift
+    if rounding is Rounding.EVEN:
+        scaled -= (product & 2 * half - 1 == half) & scaled & 1
+    return wrap_int32(scaled)
 
 
 def requantize(

@@ -3,14 +3,15 @@
 Modules, in the order in which data meets them:
 
 - ``schemes``: the schemes' names, and what distinguishes one from another.
-- ``affine``: the affine schemes.
+- ``affine``: the affine schemes; ``power_of_two``: INQ and Ristretto's multiplier-free weights; ``fixed_point``:
+  Ristretto's fixed point and dynamic fixed point.
 - ``calibration``: ranges of activations.
 - ``bias_correction``: the mean error of quantized weights, and what it takes to know it.
 - ``convert``: ranges and a scheme's rules to a quantized model.
 - ``noise``: how far the quantized model's tensors are from the float model's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TypeVar
 
@@ -21,20 +22,35 @@ from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import FloatModel, QuantizedModel
 from zeropoint.quantize.affine import AFFINE_INT8, AFFINE_UINT8
 from zeropoint.quantize.bias_correction import mean_inputs
-from zeropoint.quantize.calibration import CalibrationMethod, calibrate
+from zeropoint.quantize.calibration import CalibrationMethod, Range, calibrate
 from zeropoint.quantize.convert import convert, observed_tensors
+from zeropoint.quantize.fixed_point import dynamic_rules, fixed_rules
 from zeropoint.quantize.noise import LayerNoise, noise_table
-from zeropoint.quantize.schemes import Rules, Scheme
+from zeropoint.quantize.power_of_two import inq_rules, pow2_rules
+from zeropoint.quantize.schemes import Rules, Scheme, Weighted
 
 __all__ = ["CalibrationMethod", "LayerNoise", "Scheme", "noise_table", "quantize"]
 
 Choice = TypeVar("Choice", bound=Enum)
 
-#: What each scheme does.
-RULES: dict[Scheme, Rules] = {
-    Scheme.AFFINE_INT8: AFFINE_INT8,
-    Scheme.AFFINE_UINT8: AFFINE_UINT8,
+#: The bits that each scheme can have, the first one by default.
+BITS: dict[Scheme, tuple[int, ...]] = {
+    Scheme.AFFINE_INT8: (8,),
+    Scheme.AFFINE_UINT8: (8,),
+    Scheme.INQ: (5, 4, 3, 2),
+    Scheme.POW2: (4,),
+    Scheme.FIXED: (8, 7, 6, 5, 4, 3, 2),
+    Scheme.DYNAMIC_FIXED: (8, 7, 6, 5, 4, 3, 2),
 }
+
+
+def _rules(scheme: Scheme, bits: int) -> Rules:
+    """Return what a scheme does; of fixed point, what it does but for its one unit."""
+    if scheme is Scheme.INQ:
+        return inq_rules(bits)
+    if scheme in (Scheme.FIXED, Scheme.DYNAMIC_FIXED):
+        return dynamic_rules(bits)
+    return {Scheme.AFFINE_INT8: AFFINE_INT8, Scheme.AFFINE_UINT8: AFFINE_UINT8}.get(scheme) or pow2_rules()
 
 
 def quantize(
@@ -42,6 +58,7 @@ def quantize(
     calibration: npt.ArrayLike,
     *,
     scheme: Scheme | str,
+    bits: int | None = None,
     method: CalibrationMethod | str = CalibrationMethod.MINMAX,
     percentile: float = 99.99,
     bias_correction: bool = True,
@@ -62,6 +79,9 @@ def quantize(
         Inputs typical of those to come: float values ``(N, *input shape)``, NHWC, N at least 1.
     scheme
         The formats of activations and weights: a ``Scheme``, or its name; likewise ``method``.
+    bits
+        Of weights, and of fixed point's activations too; None for the scheme's default. :data:`BITS` has what each
+        scheme can have.
     method
         How the ranges of the activations follow from the values that ``calibration`` gives them. On the demo network
         the methods give int8 accuracies within a tenth of a point, and ``MINMAX`` the best uint8 accuracy.
@@ -83,18 +103,25 @@ def quantize(
         beyond what the integers hold.
     """
     scheme, method = _member(Scheme, scheme, "scheme"), _member(CalibrationMethod, method, "calibration method")
-    rules = RULES[scheme]
+    bits = BITS[scheme][0] if bits is None else bits
+    if bits not in BITS[scheme]:
+        allowed = quoted_list(str(each) for each in sorted(BITS[scheme]))
+        raise ZeropointError(f"the scheme '{scheme.value}' has {allowed} bits, not {bits}")
+    rules = _rules(scheme, bits)
     names = [name for members in observed_tensors(model).values() for name in members]
     share = 0.75 if bias_correction else 1.0
     ranges, constant = calibrate(
         model, calibration, names, rules, method, percentile, lambda done: progress(done * share)
     )
+    if scheme is Scheme.FIXED:
+        rules = fixed_rules(bits, _peak(model, ranges))
     inputs = {}
     if bias_correction:
         inputs = mean_inputs(model, calibration, lambda done: progress(share + done * (1 - share)))
     how = f"{method.value} {percentile:g}" if method is CalibrationMethod.PERCENTILE else method.value
     notes = {
         "scheme": scheme.value,
+        "bits": str(bits),
         "calibration": how,
         "calibration samples": str(len(np.asarray(calibration))),
         "bias correction": "yes" if bias_correction else "no",
@@ -105,6 +132,13 @@ def quantize(
             f"{quoted_list(constant)}; give inputs typical of those to come"
         )
     return convert(model, ranges, inputs, rules, {**model.metadata, **notes})
+
+
+def _peak(model: FloatModel, ranges: Mapping[str, Range]) -> float:
+    """Return the greatest magnitude of all activations and weights."""
+    ends = [abs(end) for low_high in ranges.values() for end in low_high]
+    weights = (model.tensor(operator.weights).data for operator in model.operators if isinstance(operator, Weighted))
+    return max([*ends, *(float(np.abs(data).max()) for data in weights if data is not None)])
 
 
 def _member(kind: type[Choice], value: Choice | str, what: str) -> Choice:

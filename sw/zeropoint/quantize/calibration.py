@@ -91,7 +91,7 @@ class Histogram:
         used = self.counts > 0
         counts = self.counts[used]
         means = self.totals[used] / counts
-        bounds = np.iinfo(rules.dtype)
+        lowest, highest = rules.limits
         best, found = np.inf, (self.low, self.high)
         highs = _clipped(self.high)
         for low in _clipped(self.low):
@@ -99,7 +99,7 @@ class Histogram:
             scale, zero_point = (
                 np.array([getattr(candidate, name) for candidate in candidates]) for name in ("scale", "zero_point")
             )
-            q = np.clip(np.rint(means / scale), bounds.min - zero_point, bounds.max - zero_point)
+            q = np.clip(np.rint(means / scale), lowest - zero_point, highest - zero_point)
             errors = np.square(q * scale - means) @ counts
             least = int(np.argmin(errors))
             if errors[least] < best:

@@ -17,6 +17,7 @@ from zeropoint.model import (
     Conv2D,
     DepthwiseConv2D,
     FloatModel,
+    Format,
     FullyConnected,
     MaxPool2D,
     Mean,
@@ -109,7 +110,13 @@ def convert(
     """
     quantizations = _activations(model, ranges, rules)
     tensors = {
-        tensor.name: Tensor(tensor.name, tensor.shape, rules.dtype, quantizations[tensor.name])
+        tensor.name: Tensor(
+            tensor.name,
+            tensor.shape,
+            rules.dtype,
+            quantizations[tensor.name],
+            format=_format(model, tensor.name, rules),
+        )
         for tensor in model.activations()
     }
     operators: list[Operator] = []
@@ -126,7 +133,9 @@ def convert(
                 tensors[bias.name] = bias
                 operator = replace(operator, bias=bias.name)
         operators.append(operator)
-    quantized = QuantizedModel(model.name, tensors, tuple(operators), model.input, model.output, metadata)
+    quantized = QuantizedModel(
+        model.name, tensors, tuple(operators), model.input, model.output, metadata, rules.rounding
+    )
     for operator in quantized.operators:
         if scaling := _SCALINGS.get(type(operator)):
             scaling(quantized, operator)  # Raises if a multiplier cannot be represented.
@@ -187,10 +196,16 @@ def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -
     return quantizations
 
 
+def _format(model: FloatModel, name: str, rules: Rules) -> Format | None:
+    """Return the format of an activation: that of the scheme, but for what SOFTMAX gives, which has all 8 bits."""
+    given = {operator.output for operator in model.operators if isinstance(operator, Softmax)}
+    return None if _groups(model)[name] in given else rules.format
+
+
 def _steps(quantization: Quantization, rules: Rules) -> int:
     """Return the greatest magnitude of ``q − zero_point``."""
-    bounds, zero_point = np.iinfo(rules.dtype), quantization.zero_point[0]
-    return max(int(bounds.max) - zero_point, zero_point - int(bounds.min))
+    (low, high), zero_point = rules.limits, quantization.zero_point[0]
+    return max(high - zero_point, zero_point - low)
 
 
 def _axis(operator: Weighted) -> int:
@@ -241,11 +256,19 @@ def _constants(
         raise ZeropointError(
             f"operator '{operator.name}' ({operator.kind}): its weights cannot be quantized: {error}"
         ) from None
-    constant = Tensor(operator.weights, values.shape, weights.q.dtype.name, weights.quantization, weights.q)
+    constant = weights.tensor(operator.weights)
+    distances = np.abs(constant.integers - weights.quantization.zero_point[0])
+    sums = np.moveaxis(distances, _axis(operator), 0).reshape(len(bias), -1).sum(axis=1)
+    # Weights that are no nearer than a power of two may be more than the bound above reckons with.
+    if np.any(sums * steps + np.abs(bias) / products > room + count * steps):
+        raise ZeropointError(
+            f"operator '{operator.name}' ({operator.kind}): its sums could exceed an int32 accumulator; choose another "
+            f"scheme"
+        )
     if inputs is not None:
         # A mean beyond the input's range, as calibration may clip it, is not what the accumulator will see.
         ends = source.dequantize(np.array(source.limits)).astype(np.float64)
-        bias = bias - mean_error(operator, weights.dequantize() - values, np.clip(inputs, *ends))
+        bias = bias - mean_error(operator, constant.real - values, np.clip(inputs, *ends))
     elif operator.bias is None:
         return constant, None
     q = round_half_away(bias / products).astype(np.int32)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint.model import Conv2D, DepthwiseConv2D, FullyConnected, Quantization
+from zeropoint.model import Conv2D, DepthwiseConv2D, Format, FullyConnected, Quantization, Tensor
+from zeropoint.numerics import Rounding
 
 Float64s = npt.NDArray[np.float64]
 
@@ -23,23 +24,27 @@ class Scheme(Enum):
     AFFINE_INT8 = "affine-int8"
     #: uint8 activations and weights, each tensor with one scale and any zero point.
     AFFINE_UINT8 = "affine-uint8"
+    #: int8 activations with any zero point; INQ's weights: 0 and ±2^n2 … ±2^n1, in 5, 4, 3 or 2 bits.
+    INQ = "inq"
+    #: Ristretto's multiplier-free networks: int8 activations in dynamic fixed point; weights ±2^−8 … ±2^−1 in 4 bits.
+    POW2 = "pow2"
+    #: Ristretto's fixed point: one fractional length for the whole network.
+    FIXED = "fixed"
+    #: Ristretto's dynamic fixed point: a fractional length for each layer's inputs, weights and outputs.
+    DYNAMIC_FIXED = "dynamic-fixed"
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Quantized weights: integers of the float weights' shape, and what they mean."""
+    """Quantized weights: integers of the float weights' shape, or codes for them, and what they mean."""
 
     q: npt.NDArray[Any]
     quantization: Quantization
+    format: Format | None = None
 
-    def dequantize(self) -> Float64s:
-        """Return the real values."""
-        scale, zero_point = np.array(self.quantization.scale), np.array(self.quantization.zero_point)
-        shape = [1] * self.q.ndim
-        if self.quantization.axis is not None:
-            shape[self.quantization.axis] = len(scale)
-            return (self.q - zero_point.reshape(shape)) * scale.reshape(shape)
-        return (self.q.astype(np.float64) - zero_point) * scale
+    def tensor(self, name: str) -> Tensor:
+        """Return them as a constant."""
+        return Tensor(name, self.q.shape, self.q.dtype.name, self.quantization, self.q, self.format)
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,19 @@ class Rules:
         ``weights(values, axis, least, idle)`` returns the weights ``values``, float64 with the output channels along
         dimension ``axis``. The scale of each channel is at least its entry of ``least``, and about ``idle`` where all
         weights that share the scale are zero, so that any would do.
+    rounding
+        Of the requantizations.
+    format
+        What activations are codes of, if they are not all integers of ``dtype``.
     """
 
     dtype: str
     activations: Callable[[float, float, float], Quantization]
     weights: Callable[[Float64s, int, Float64s, float], Weights]
+    rounding: Rounding = Rounding.DOUBLE
+    format: Format | None = None
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and greatest activation."""
+        return Tensor("", (), self.dtype, format=self.format).limits

@@ -39,7 +39,7 @@ def test_what_fits_is_not_refused(field: str) -> None:
             "weight_bytes",
             (8 << 20) + 64,
             "its weight memory must have 8388672 bytes (because), 8384576 more than the 4096 of this configuration; no "
-            "option makes room, because weight_bytes must be a multiple of 64 from 128 to 8388608, not 8388672: use a "
+            "option makes room, because weight_bytes must be 128 to 8388608, not 8388672: use a "
             "smaller network",
         ),
     ],

@@ -29,8 +29,7 @@ def zero_point_of(dtype: str) -> int:
 
 def stored(packed: PackedWeights, config: AcceleratorConfig, dtype: str) -> Array:
     """Return the words' weights, ``(words, columns, lanes)``."""
-    assert packed.words.dtype == np.uint8
-    return packed.words.view(dtype).reshape(-1, config.columns, config.lanes).astype(np.int64)
+    return packed.words.reshape(-1, config.columns, config.lanes).astype(np.int64)
 
 
 def check_sums(packed: PackedWeights, words: Array, columns: list[tuple[slice, int]]) -> None:

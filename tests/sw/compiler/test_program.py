@@ -147,7 +147,7 @@ def test_a_program_larger_than_its_memories(changes: dict[str, Any], message: st
         (
             {"weights": np.zeros((1, 9), np.uint8)},
             ValueError,
-            "weight words must have lanes * columns = 8 bytes, not 9",
+            "weight words of 64 bits must have 8 bytes, not 9",
         ),
         ({"weights": np.zeros((1, 8), np.int8)}, TypeError, "weights must be an array of uint8 with 2 dimensions"),
         (

@@ -33,7 +33,7 @@ def program_of(*instructions: Instruction, config: AcceleratorConfig = CONFIG, *
     entries: dict[str, Any] = {
         "config": config,
         "name": "p",
-        "weights": rng.integers(0, 256, (WORDS, config.word_bytes), dtype=np.uint8),
+        "weights": rng.integers(0, 256, (WORDS, config.multipliers), dtype=np.uint8),
         "parameters": random_parameters(rng, CHANNELS),
         "layers": (),
         "host_steps": (),

@@ -383,11 +383,11 @@ def test_malformed_operators(data: bytes, operator: str, edit: Callable[[Any], N
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda d: d.update(format=3), r"^it was written by a newer Zeropoint \(format 3, not 2\); upgrade Zeropoint$"),
-        (lambda d: d.update(format=3, more=1), r"newer Zeropoint"),
+        (lambda d: d.update(format=4), r"^it was written by a newer Zeropoint \(format 4, not 3\); upgrade Zeropoint$"),
+        (lambda d: d.update(format=4, more=1), r"newer Zeropoint"),
         (
             lambda d: d.update(format=1),
-            r"^it was written by an older Zeropoint \(format 1, not 2\); quantize the network again$",
+            r"^it was written by an older Zeropoint \(format 1, not 3\); quantize the network again$",
         ),
         (lambda d: d.update(format=0), r"does not say the version"),
         (lambda d: d.update(format=True), r"does not say the version"),
@@ -449,19 +449,19 @@ def raw(header: bytes, body: bytes = b"", length: int | None = None) -> bytes:
         (raw(b'{"a": 1, "a": 1}'), r"a name is given twice"),
         (raw(b"1" * 10_000), r"it is not a \.zp file, or damaged: Exceeds the limit"),
         (
-            raw(b'{"__metadata__":{"zeropoint":"{\\"format\\":2,\\"sha256\\":\\"\\",\\"model\\":1e999}"}}'),
+            raw(b'{"__metadata__":{"zeropoint":"{\\"format\\":3,\\"sha256\\":\\"\\",\\"model\\":1e999}"}}'),
             r"it is damaged: Out of range float",
         ),
         (
             raw(
-                b'{"__metadata__":{"zeropoint":"{\\"format\\":2,\\"sha256\\":\\"\\",\\"model\\":{}}"},'
+                b'{"__metadata__":{"zeropoint":"{\\"format\\":3,\\"sha256\\":\\"\\",\\"model\\":{}}"},'
                 b'"w":{"dtype":"I8","shape":[4611686018427387904,4611686018427387904],"data_offsets":[0,0]}}'
             ),
             r"it is damaged: ",
         ),
         (
             raw(
-                b'{"__metadata__":{"zeropoint":"{\\"format\\":2,\\"sha256\\":\\"\\",\\"model\\":{}}"},'
+                b'{"__metadata__":{"zeropoint":"{\\"format\\":3,\\"sha256\\":\\"\\",\\"model\\":{}}"},'
                 b'"w":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}',
                 b"ab",
             ),

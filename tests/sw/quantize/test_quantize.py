@@ -8,13 +8,13 @@ from support.float_networks import fully_connected, random_network
 
 from zeropoint.errors import ZeropointError
 from zeropoint.model import zp_file
-from zeropoint.quantize import RULES, CalibrationMethod, Scheme, quantize
+from zeropoint.quantize import BITS, CalibrationMethod, Scheme, quantize
 
 X = np.random.default_rng(5).normal(size=(20, 12, 12, 3)).astype(np.float32)
 
 
-def test_every_scheme_has_its_rules() -> None:
-    assert set(RULES) == set(Scheme)
+def test_every_scheme_has_its_widths() -> None:
+    assert set(BITS) == set(Scheme)
 
 
 @pytest.mark.parametrize("scheme", Scheme)
@@ -31,6 +31,7 @@ def test_what_the_metadata_record() -> None:
     model = random_network(1)
     assert quantize(model, X, scheme=Scheme.AFFINE_INT8, method=CalibrationMethod.MINMAX).metadata == {
         "scheme": "affine-int8",
+        "bits": "8",
         "calibration": "minmax",
         "calibration samples": "20",
         "bias correction": "yes",
@@ -38,6 +39,7 @@ def test_what_the_metadata_record() -> None:
     options = {"method": CalibrationMethod.PERCENTILE, "percentile": 99.5, "bias_correction": False}
     assert quantize(model, X, scheme=Scheme.AFFINE_UINT8, **options).metadata == {
         "scheme": "affine-uint8",
+        "bits": "8",
         "calibration": "percentile 99.5",
         "calibration samples": "20",
         "bias correction": "no",
@@ -56,8 +58,13 @@ def test_schemes_and_methods_by_name() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scheme": "affine"}, r"^the scheme 'affine' is unknown; there are affine-int8, affine-uint8$"),
-        ({"scheme": None}, r"^the scheme None is unknown; there are affine-int8, affine-uint8$"),
+        (
+            {"scheme": "affine"},
+            r"^the scheme 'affine' is unknown; there are affine-int8, affine-uint8, inq, pow2, fixed, dynamic-fixed$",
+        ),
+        ({"scheme": None}, r"^the scheme None is unknown; there are affine-int8, "),
+        ({"scheme": "inq", "bits": 6}, r"^the scheme 'inq' has 2, 3, 4, 5 bits, not 6$"),
+        ({"scheme": "affine-int8", "bits": 4}, r"^the scheme 'affine-int8' has 8 bits, not 4$"),
         (
             {"scheme": Scheme.AFFINE_INT8, "method": "mean"},
             r"^the calibration method 'mean' is unknown; there are minmax, percentile, mse$",

@@ -1,0 +1,42 @@
+"""The processing elements that a network's weights want, where the user does not say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zeropoint.model import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mul, QuantizedModel, Sub
+from zeropoint.numerics.dynamic_fixed_point import FixedPointFormat
+from zeropoint.numerics.power_of_two import PowerOfTwoFormat
+from zeropoint_hw.config import AcceleratorConfig, PEKind
+
+
+def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorConfig:
+    """Return the configuration with these fields.
+
+    Where they are not given, the kind of PE is ``shift`` for a network whose weights are all powers of two, ``mixed``
+    for one in which some are, and ``mac`` for all others; and weights have as many bits as the widest of the network's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As ``AcceleratorConfig.from_dict``.
+    """
+    weights = [
+        model.tensor(operator.weights)
+        for operator in model.operators
+        if isinstance(operator, Conv2D | DepthwiseConv2D | FullyConnected)
+    ]
+    # Constants come out of the weight memory as integers of 8 bits.
+    constants = any(isinstance(operator, Add | Sub | Mul) and operator.constant for operator in model.operators)
+    powers = [tensor.format for tensor in weights if isinstance(tensor.format, PowerOfTwoFormat)]
+    chosen: dict[str, Any] = {}
+    if powers and "pe" not in entries:
+        only = len(powers) == len(weights) and not constants
+        chosen["pe"] = (PEKind.SHIFT if only else PEKind.MIXED).value
+    pe = entries.get("pe", chosen.get("pe"))
+    if pe == PEKind.SHIFT and len(powers) == len(weights) > 0 and not {"weight_bits", "weight_zero"} & entries.keys():
+        zero = any(form.zero for form in powers)
+        chosen |= {"weight_zero": zero, "weight_bits": max(form.exponent_bits for form in powers) + 1 + zero}
+    narrow = [tensor.format.bits for tensor in weights if isinstance(tensor.format, FixedPointFormat)]
+    if pe not in (PEKind.SHIFT, PEKind.MIXED) and len(narrow) == len(weights) > 0 and not constants:
+        chosen["weight_bits"] = max(narrow)
+    return AcceleratorConfig.from_dict(chosen | dict(entries))

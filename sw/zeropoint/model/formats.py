@@ -1,0 +1,46 @@
+"""Tensors whose integers are codes of a number format, narrower than int8 or without multiplication.
+
+The formats are those of ``zeropoint.numerics``; a tensor's scale is what their unit is worth, so that here the unit of
+each is 1: exponents begin at 0, and fixed point has no fraction.
+"""
+
+from zeropoint.errors import ZeropointError
+from zeropoint.numerics.dynamic_fixed_point import FixedPointFormat
+from zeropoint.numerics.power_of_two import PowerOfTwoFormat
+
+Format = PowerOfTwoFormat | FixedPointFormat
+
+#: Each format by the name that files give it, with the fields that a tensor chooses.
+FORMATS: dict[str, tuple[type[Format], tuple[str, ...]]] = {
+    "power of two": (PowerOfTwoFormat, ("exponent_bits", "zero")),
+    "fixed point": (FixedPointFormat, ("bits",)),
+}
+
+#: The dtype of a tensor of each format.
+_DTYPES = {PowerOfTwoFormat: "uint8", FixedPointFormat: "int8"}
+
+#: What the processing elements shift by, at most: 2^3 − 1.
+MAX_EXPONENT_BITS = 3
+
+
+def power_of_two(exponent_bits: int, zero: bool = True) -> PowerOfTwoFormat:
+    """Return the format of ±1 … ±2^(2^exponent_bits − 1), and 0 if ``zero``."""
+    return PowerOfTwoFormat(exponent_bits, 0, zero)
+
+
+def fixed_point(bits: int) -> FixedPointFormat:
+    """Return the format of two's complement integers of ``bits`` bits."""
+    return FixedPointFormat(bits, 0)
+
+
+def verify_format(form: Format, dtype: str, label: str) -> None:
+    """Raise ZeropointError unless tensors of ``dtype`` may have the format; ``label`` names the tensor."""
+    unit = form.least if isinstance(form, PowerOfTwoFormat) else form.fractional_length
+    if unit != 0:
+        raise ZeropointError(f"{label} has a format whose unit is not 1; what it is worth belongs to the scale")
+    if dtype != _DTYPES[type(form)]:
+        raise ZeropointError(f"{label} has a format whose codes are {_DTYPES[type(form)]}, not {dtype}")
+    if isinstance(form, PowerOfTwoFormat) and form.exponent_bits > MAX_EXPONENT_BITS:
+        raise ZeropointError(f"{label} has {form.exponent_bits} exponent bits; {MAX_EXPONENT_BITS} at most")
+    if isinstance(form, FixedPointFormat) and form.bits > 8:
+        raise ZeropointError(f"{label} has a format of {form.bits} bits; 8 at most")
