@@ -207,9 +207,11 @@ def _add(model: QuantizedModel, operator: Add, first: list[Any], second: list[An
     target = model.tensor(operator.output)
     scaling, clamp = add_scaling(model, operator), clamp_limits(target, operator.clamp)
     zero_points = [model.tensor(name).zero_point for name in operator.inputs]
+    # Only the sum's ties go to even.
+    inner = Rounding.SINGLE if model.rounding is Rounding.EVEN else model.rounding
     for index, a, b in zip(np.ndindex(out.shape), np.ravel(first).tolist(), np.ravel(second).tolist(), strict=True):
         sums = sum(
-            scaled((q - zero_point) * 2**20, int(own.multiplier), int(own.shift), model.rounding)
+            scaled((q - zero_point) * 2**20, int(own.multiplier), int(own.shift), inner)
             for q, zero_point, own in zip((a, b), zero_points, (scaling.input, scaling.other), strict=True)
         )
         multiplier, shift = int(scaling.output.multiplier), int(scaling.output.shift)

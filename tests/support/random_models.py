@@ -13,6 +13,7 @@ from zeropoint.model import (
     Concatenation,
     Conv2D,
     DepthwiseConv2D,
+    Format,
     FullyConnected,
     LeakyRelu,
     Logistic,
@@ -34,6 +35,7 @@ from zeropoint.model import (
     Transpose,
 )
 from zeropoint.numerics import Rounding
+from zeropoint.numerics.power_of_two import PowerOfTwoFormat
 
 
 @dataclass
@@ -43,6 +45,8 @@ class ModelBuilder:
     rng: np.random.Generator
     dtype: str = "int8"
     weight_zero_points: bool = False
+    #: What weights are codes of, one of these a layer; int8 or uint8 where it is empty, or None is drawn.
+    formats: tuple[Format | None, ...] = ()
     tensors: dict[str, Tensor] = field(default_factory=dict)
     operators: list[Operator] = field(default_factory=list)
 
@@ -79,7 +83,8 @@ class ModelBuilder:
         rng, index = self.rng, len(self.operators)
         channels = shape[axis]
         source_scale = self.tensors[source].scale
-        if self.weight_zero_points:
+        form = self.formats[rng.integers(len(self.formats))] if self.formats else None
+        if self.weight_zero_points and form is None:
             dtype, count = ["uint8", "int8"][rng.integers(2)], 1
             info = np.iinfo(dtype)
             zeros = (int(rng.integers(info.min, info.max + 1)),)
@@ -89,7 +94,15 @@ class ModelBuilder:
             info = np.iinfo(dtype)
         scales = rng.uniform(0.5, 1.5, count) * 0.01
         data = rng.integers(info.min, info.max + 1, shape).astype(dtype)
-        spread = 74 * 74 * np.sqrt(depth)
+        magnitude = 74.0
+        if form is not None:
+            codes = (
+                form.codes() if isinstance(form, PowerOfTwoFormat) else np.arange(form.limits[0], form.limits[1] + 1)
+            )
+            dtype = "uint8" if isinstance(form, PowerOfTwoFormat) else "int8"
+            data = rng.choice(codes, shape).astype(dtype)
+            magnitude = float(np.sqrt(np.mean(np.square(form.decode(codes)))))
+        spread = 74 * magnitude * np.sqrt(depth)
         bias = rng.integers(-int(spread) - 1, int(spread) + 1, channels).astype(np.int32)
         weights = Tensor(
             f"weights_{index}",
@@ -97,6 +110,7 @@ class ModelBuilder:
             dtype,
             Quantization(tuple(scales), zeros or (0,) * count, None if count == 1 else axis),
             data,
+            form,
         )
         bias_scales = tuple(np.float32(source_scale) * np.float32(scale) for scale in scales)
         self.tensors[weights.name] = weights
@@ -223,7 +237,14 @@ class ModelBuilder:
         return QuantizedModel(name, self.tensors, tuple(self.operators), "input", output, {}, rounding)
 
 
-def random_model(seed: int, operators: int = 6, size: int = 9, more: bool = False) -> QuantizedModel:
+def random_model(
+    seed: int,
+    operators: int = 6,
+    size: int = 9,
+    more: bool = False,
+    formats: tuple[Format | None, ...] = (),
+    rounding: Rounding | None = None,
+) -> QuantizedModel:
     """Return a random network of about so many operators on feature maps of up to ``size`` squared.
 
     Parameters
@@ -231,9 +252,14 @@ def random_model(seed: int, operators: int = 6, size: int = 9, more: bool = Fals
     more
         Whether there are operators that the ONNX export does not write, too: those that move values or look them up in
         tables, and SUB and MUL, with and without constants.
+    formats
+        As of ``ModelBuilder``.
+    rounding
+        Of the model; None for any but ``Rounding.EVEN``.
     """
     rng = np.random.default_rng(seed)
     builder = ModelBuilder(rng, dtype=["int8", "uint8"][rng.integers(2)], weight_zero_points=bool(rng.random() < 0.5))
+    builder.formats = formats
     current = builder.input(*(int(n) for n in rng.integers(3, size + 1, 2)), int(rng.integers(1, 20)))
     for _ in range(operators - 2):
         kind = _random_operator
@@ -245,7 +271,8 @@ def random_model(seed: int, operators: int = 6, size: int = 9, more: bool = Fals
     current = builder.fully_connected(current, int(rng.integers(1, 20)))
     if rng.random() < 0.3:
         current = builder.softmax(current)
-    return builder.build(current, Rounding.SINGLE if rng.random() < 0.2 else Rounding.DOUBLE)
+    drawn = Rounding.SINGLE if rng.random() < 0.2 else Rounding.DOUBLE
+    return builder.build(current, rounding or drawn)
 
 
 def _random_operator(rng: np.random.Generator, builder: ModelBuilder, source: str) -> str:
