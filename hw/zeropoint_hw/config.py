@@ -73,6 +73,10 @@ class AcceleratorConfig:
         default, takes 8, for shift 5.
     weight_zero
         Whether shift has a code for 0, as INQ has; Ristretto's have none, and so a bit less.
+    weight_zero_points
+        Whether weights may have zero points, and be uint8.
+    dsp
+        Whether the PEs' multipliers are DSP blocks; if not, they are made of adders.
     window_taps
         Horizontal or vertical taps that depthwise convolution takes at once: up to ``lanes``; 1 leaves out the history
         of activations that this takes. 0, the default, takes 3, or ``lanes`` if those are fewer.
@@ -118,6 +122,8 @@ class AcceleratorConfig:
     pe: PEKind = PEKind.MAC
     weight_bits: int = 0
     weight_zero: bool = True
+    weight_zero_points: bool = True
+    dsp: bool = True
     window_taps: int = 0
     max_pooling: bool = True
     elementwise: bool = True
@@ -276,7 +282,7 @@ class AcceleratorConfig:
     @property
     def format_word(self) -> int:
         """What it tells of its number formats; ``isa.Register.FORMATS`` says in which bits."""
-        return self.weight_bits | self.weight_zero << 4 | self.ties_to_even << 5
+        return self.weight_bits | self.weight_zero << 4 | self.ties_to_even << 5 | self.weight_zero_points << 6
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""

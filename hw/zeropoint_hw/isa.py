@@ -343,7 +343,7 @@ class Register(IntEnum):
     STALL_FLUSH = 7
     #: Instructions executed.
     INSTRUCTIONS = 8
-    #: Bits 3…0: the weights' bits; 4: weights have a code for 0; 5: ties to even.
+    #: Bits 3…0: the weights' bits; 4: weights have a code for 0; 5: ties to even; 6: weights have zero points.
     FORMATS = 9
 
 

@@ -80,11 +80,15 @@ class LutMultiplier(wiring.Component):
         if levels_per_stage < 1:
             raise ValueError(f"levels_per_stage must be 1 or more, not {levels_per_stage!r}")
         self._levels_per_stage = levels_per_stage
-        levels = (b_width - 1).bit_length()
-        self.latency = -(-levels // levels_per_stage)
+        self.latency = self.latency_of(b_width, levels_per_stage)
         super().__init__(
             {"a": In(signed(a_width)), "b": In(signed(b_width)), "p": Out(signed(a_width + b_width))},
         )
+
+    @staticmethod
+    def latency_of(b_width: int, levels_per_stage: int = 2) -> int:
+        """Return the cycles from the operands to the product, for the array that reckons with them."""
+        return -(-(b_width - 1).bit_length() // levels_per_stage)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

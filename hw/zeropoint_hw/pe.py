@@ -1,11 +1,12 @@
 """Processing elements: one multiplication each, with the same ports."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.barrel import ShiftProduct
 from zeropoint_hw.config import CODE_BITS, AcceleratorConfig, PEKind
+from zeropoint_hw.lut_multiplier import LutMultiplier
 from zeropoint_hw.multiplier import Multiplier
 
 #: Activations and weights, extended by the sign or a zero, and their differences from a zero point.
@@ -50,7 +51,8 @@ class ProcessingElement(wiring.Component):
     #: Whether there is ever a carry.
     carries = False
 
-    def __init__(self, config: AcceleratorConfig, product_width: int) -> None:
+    def __init__(self, config: AcceleratorConfig, product_width: int = 2 * OPERAND.width) -> None:
+        self._config = config
         super().__init__(
             {
                 "activation": In(OPERAND),
@@ -67,26 +69,32 @@ class ProcessingElement(wiring.Component):
     @classmethod
     def latency(cls, config: AcceleratorConfig) -> int:
         """Return the cycles from the operands to ``product``."""
-        return Multiplier.LATENCY
+        return Multiplier.LATENCY if config.dsp else 1 + LutMultiplier.latency_of(_factor_width(config))
 
-    def _multiply(self, m: Module, weight: Signal) -> None:
-        m.submodules.multiplier = multiplier = Multiplier(OPERAND.width)
-        m.d.comb += [multiplier.a.eq(self.activation), multiplier.b.eq(weight), self.product.eq(multiplier.p)]
+    def _multiply(self, m: Module, weight: Value) -> None:
+        """Multiply the activation by a signed number of :func:`_factor_width` bits."""
+        if self._config.dsp:
+            m.submodules.multiplier = multiplier = Multiplier(OPERAND.width)
+            m.d.comb += [multiplier.a.eq(self.activation), multiplier.b.eq(weight)]
+        else:
+            m.submodules.multiplier = multiplier = LutMultiplier(OPERAND.width, _factor_width(self._config))
+            # A DSP block has registers in front of its own.
+            m.d.sync += [multiplier.a.eq(self.activation), multiplier.b.eq(weight)]
+        m.d.comb += self.product.eq(multiplier.p)
 
-    def _extended_weight(self) -> Signal:
-        """Return the weight as a signed number of 9 bits."""
-        return extend(self.weight, self.weights_unsigned)
+    def _integer(self) -> Value:
+        """Return the weight as a signed number."""
+        if self._config.weight_zero_points:
+            return extend(self.weight, self.weights_unsigned)
+        return self.weight.as_signed()
 
 
 class MacPE(ProcessingElement):
     """``(x − Zx) · (w − Zw)``."""
 
-    def __init__(self, config: AcceleratorConfig) -> None:
-        super().__init__(config, 2 * OPERAND.width)
-
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._multiply(m, self._extended_weight() - self.weight_zero_point)
+        self._multiply(m, self._integer() - (self.weight_zero_point if self._config.weight_zero_points else 0))
         return m
 
 
@@ -95,12 +103,9 @@ class FoldPE(ProcessingElement):
 
     subtracts_input_zero_point = False
 
-    def __init__(self, config: AcceleratorConfig) -> None:
-        super().__init__(config, 2 * OPERAND.width)
-
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._multiply(m, self._extended_weight())
+        self._multiply(m, self._integer())
         return m
 
 
@@ -110,7 +115,6 @@ class ShiftPE(ProcessingElement):
     carries = True
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self._config = config
         super().__init__(config, OPERAND.width + (1 << config.exponent_bits) - 1)
 
     @classmethod
@@ -134,9 +138,6 @@ class ShiftPE(ProcessingElement):
 class MixedPE(ProcessingElement):
     """``mac`` for the layers whose weights are integers; for codes, the multiplier is given the power of two."""
 
-    def __init__(self, config: AcceleratorConfig) -> None:
-        super().__init__(config, 2 * OPERAND.width)
-
     def elaborate(self, platform: object) -> Module:
         m = Module()
         exponent_bits = CODE_BITS - 2
@@ -145,9 +146,15 @@ class MixedPE(ProcessingElement):
         m.d.comb += magnitude.eq(power << exponent)
         decoded = Signal(OPERAND)
         m.d.comb += decoded.eq((Cat(magnitude, 0) ^ negative.replicate(OPERAND.width)).as_signed() + negative)
-        integer = self._extended_weight() - self.weight_zero_point
+        integer = self._integer() - (self.weight_zero_point if self._config.weight_zero_points else 0)
         self._multiply(m, Mux(self.weights_coded, decoded, integer))
         return m
+
+
+def _factor_width(config: AcceleratorConfig) -> int:
+    """Return the bits of what activations are multiplied by."""
+    wide = config.weight_zero_points or config.pe is PEKind.MIXED
+    return OPERAND.width if wide else config.weight_bits
 
 
 def extend(byte: Signal, is_unsigned: Signal) -> Signal:

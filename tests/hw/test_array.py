@@ -17,7 +17,8 @@ SHAPES = [(1, 1), (4, 2), (2, 4), (8, 8), (16, 4)]
 #: Every kind of PE, and widths of weights.
 KINDS = [
     {"pe": "mac"},
-    {"pe": "mac", "weight_bits": 4},
+    {"pe": "mac", "weight_bits": 4, "dsp": False},
+    {"pe": "mac", "weight_zero_points": False},
     {"pe": "fold"},
     {"pe": "shift"},
     {"pe": "shift", "weight_bits": 2},
@@ -193,10 +194,11 @@ def layers(config, rng):
     one_hot = one(config)
     gates = list(Gate) if not config.weight_zero else [Gate.ALL]
     for unsigned, weights_unsigned in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        weights_unsigned &= config.weight_bits == 8
+        weights_unsigned &= config.weight_bits == 8 and config.weight_zero_points
         zero_points = {
             "input_zero_point": int(rng.integers(256)) - 128 * (not unsigned),
-            "weight_zero_point": int(rng.choice([0, 255] if weights_unsigned else [-128, 0, 127])),
+            "weight_zero_point": int(rng.choice([0, 255] if weights_unsigned else [-128, 0, 127]))
+            * config.weight_zero_points,
         }
         kinds = {"input_unsigned": unsigned, "weights_unsigned": weights_unsigned, "pad_value": int(rng.integers(256))}
         kinds |= {"gate": gates[(2 * unsigned + weights_unsigned) % len(gates)]}
@@ -234,7 +236,7 @@ def test_windows(lanes, columns, window_taps, kind):
     for unsigned in (0, 1):
         zero = int(rng.integers(256)) - 128 * (not unsigned)
         # With fold, what the weights' zero point multiplies would differ from column to column.
-        weight_zero = int(rng.integers(-128, 128)) if config.pe is PEKind.MAC else 0
+        weight_zero = int(rng.integers(-128, 128)) if config.pe is PEKind.MAC and config.weight_zero_points else 0
         instruction = Instruction(
             input_unsigned=unsigned,
             input_zero_point=zero,

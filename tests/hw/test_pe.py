@@ -43,12 +43,21 @@ def operands(weights_unsigned, rng):
     return rng.permutation(pairs).T
 
 
+@pytest.mark.parametrize("dsp", [True, False])
 @pytest.mark.parametrize("kind", ["mac", "mixed"])
 @pytest.mark.parametrize(("weights_unsigned", "zero_point"), ZERO_POINTS)
-def test_mac(weights_unsigned, zero_point, kind):
+def test_mac(weights_unsigned, zero_point, kind, dsp):
     weights, activations = operands(weights_unsigned, np.random.default_rng(zero_point % 999))
-    got = products(kind, weights_unsigned, zero_point, weights, activations)
+    got = products(kind, weights_unsigned, zero_point, weights, activations, dsp=dsp)
     np.testing.assert_array_equal(got, activations * (weights - zero_point))
+
+
+@pytest.mark.parametrize("dsp", [True, False])
+@pytest.mark.parametrize("kind", ["mac", "fold", "mixed"])
+def test_without_zero_points_of_weights(kind, dsp):
+    weights, activations = operands(0, np.random.default_rng(5))
+    got = products(kind, 1, 99, weights, activations, weight_zero_points=False, dsp=dsp)
+    np.testing.assert_array_equal(got, activations * weights)
 
 
 @pytest.mark.parametrize("weights_unsigned", [0, 1])

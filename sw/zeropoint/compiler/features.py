@@ -10,6 +10,7 @@ FEATURES = {
     "elementwise": "works on two tensors",
     "left_shift": "scales by 1 or more",
     "ties_to_even": "rounds ties to even",
+    "weight_zero_points": "has weights with a zero point, or of uint8",
 }
 
 
@@ -21,6 +22,8 @@ def features(instructions: Iterable[Instruction], shifts: Sequence[int]) -> froz
             wanted.add("max_pooling")
         if i.accumulate == Accumulate.PAIR:
             wanted.add("elementwise")
+        if i.weight_zero_point or i.weights_unsigned:
+            wanted.add("weight_zero_points")
         if i.rounding == Round.EVEN:
             wanted.add("ties_to_even")
     if max(shifts, default=0) > 0:

@@ -25,8 +25,8 @@ def verify(program: Program) -> None:
       pooling; the hardware must have a history.
     - With ``paired_rows``, two runs fit the lanes, and the second lies in the banks that follow the first one's.
     - ``PAIR`` has shared parameters: its beats come later than the parameters that would go with them.
-    - Max pooling, ADD, SUB, MUL and left shifts are those of a configuration that has them. MUL has no shift of
-      its own. A ``table`` is one that the program fills.
+    - What a configuration may leave out (max pooling; ADD, SUB and MUL; left shifts; ties to even; zero points of
+      weights) is asked of none that does. MUL has no shift of its own. A ``table`` is one that the program fills.
     - The loops take no row number, no place in a row and no count beyond what the configuration's memory needs
       (``row_width``, ``place_width``, ``count_width``), masked out or not.
     - Weights, and the parameters of channels that are written, come from words that the program fills.

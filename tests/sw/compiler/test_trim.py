@@ -25,7 +25,7 @@ CONFIGS = {
 }
 everywhere = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 #: What a network has no say in.
-KEPT = ("lanes", "columns", "pe", "weight_source")
+KEPT = ("lanes", "columns", "pe", "weight_bits", "weight_zero", "dsp", "weight_source")
 
 
 def smaller(config: AcceleratorConfig) -> dict[str, AcceleratorConfig]:

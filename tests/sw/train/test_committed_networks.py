@@ -73,5 +73,7 @@ def test_the_files_are_those_that_were_measured(bits):
 def test_accuracy_is_near_that_of_the_float_network_after_as_many_epochs(bits, loss):
     found = results()
     assert found["test_images"] == 10000
-    baseline = max(found["float_accuracy"], found["float_accuracy_after_further_epochs"])
-    assert found["by_bits"][str(bits)]["accuracy"] >= baseline - loss
+    result = found["by_bits"][str(bits)]
+    assert result["accuracy"] >= found["float_accuracy_after_further_epochs"] - loss
+    assert result["portions"][-1] == 1
+    assert len(result["portions"]) == len(result["accuracies"])
