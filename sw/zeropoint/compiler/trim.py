@@ -30,8 +30,8 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
     """Return the configuration without anything that the network does not need.
 
     Lanes, columns, the kind of PE and the width of weights stay as they are; memories, accumulators and whatever else a
-    configuration can leave out become what the compiled network takes, and requantizers as few as cost the array no more
-    than one cycle in a hundred.
+    configuration can leave out become what the compiled network takes, and requantizers as few as cost the array no
+    more than one cycle in a hundred.
 
     Raises
     ------
