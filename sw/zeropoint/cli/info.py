@@ -14,6 +14,7 @@ from zeropoint.cli.options import PATH, load_quantized
 from zeropoint.compiler import partition
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Clamp, FloatModel, Operator, QuantizedModel, Tensor
+from zeropoint.model.formats import format_name
 
 Model = FloatModel | QuantizedModel
 
@@ -159,6 +160,7 @@ def _weights(model: Model, operator: Operator) -> dict[str, Any] | None:
     tensor = model.tensor(name)
     facts: dict[str, Any] = {"shape": list(tensor.shape), "dtype": tensor.dtype}
     if tensor.quantization is not None:
+        facts |= {"bits": tensor.bits, "format": "integer" if tensor.format is None else format_name(tensor.format)}
         facts |= {"scales": len(tensor.quantization.scale), "zero_point": tensor.quantization.zero_point[0]}
     return facts
 
@@ -190,7 +192,9 @@ def _row(layer: dict[str, Any], quantized: bool) -> list[object]:
         kind = ""
         if weights is not None:
             zero_point = f", zero point {weights['zero_point']}" if weights["zero_point"] else ""
-            kind = f"{weights['dtype']} per {'channel' if weights['scales'] > 1 else 'tensor'}{zero_point}"
+            own = f"{weights['format']}, {weights['bits']} bits,"
+            kind = weights["dtype"] if weights["format"] == "integer" else own
+            kind += f" per {'channel' if weights['scales'] > 1 else 'tensor'}{zero_point}"
         row[3:3] = [f"{output['scale']:.6g}", output["zero_point"], kind]
         row.append(layer["runs_on"])
     return row

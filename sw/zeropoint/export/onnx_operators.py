@@ -20,9 +20,11 @@ from zeropoint.model import (
     Mean,
     Operator,
     Pad,
+    QuantizedModel,
     Requantize,
     Reshape,
     Softmax,
+    Tensor,
 )
 
 Array = npt.NDArray[Any]
@@ -45,7 +47,7 @@ def write_operator(writer: Writer, operator: Operator) -> None:
         values = writer.real(operator.input)
         writer.quantize(_clamped(writer, values, operator.clamp, operator.output, operator.name), target)
         return
-    _check(operator, target.zero_point)
+    _check(writer.model, operator)
     clamp = getattr(operator, "clamp", Clamp())
     output = operator.output if clamp == Clamp() else writer.fresh(f"{operator.output}.linear")
     values = _WRITERS[type(operator)](writer, operator, output)
@@ -54,18 +56,32 @@ def write_operator(writer: Writer, operator: Operator) -> None:
     writer.quantize(values, target)
 
 
-def _check(operator: Operator, zero_point: int) -> None:
+def _check(model: QuantizedModel, operator: Operator) -> None:
     """Refuse what the file could not say, or what would not read back as it is."""
-    what = ""
+    what, target = "", model.tensor(operator.output)
     if type(operator) not in _WRITERS:
         names = sorted((Requantize.__name__, *(kind.__name__ for kind in _WRITERS)))
         what = f"only {quoted_list(names, len(names))} can be"
     elif getattr(operator, "constant", False):
         what = "its second input is a constant"
-    elif getattr(operator, "value", None) not in (None, zero_point):
+    elif getattr(operator, "value", None) not in (None, target.zero_point):
         what = "it pads with something other than the zero point"
+    elif target.format is not None:
+        what = f"its output has {target.bits} bits"
+    elif isinstance(operator, Weighted) and not _fits_int8(model.tensor(operator.weights)):
+        what = "its weights are powers of two that int8 does not hold"
     if what:
         raise ZeropointError(f"operator '{operator.name}' ({operator.kind}) cannot be exported to ONNX: {what}")
+
+
+def _fits_int8(weights: Tensor) -> bool:
+    return weights.format is None or bool(np.all(np.abs(weights.integers) < 128))
+
+
+def _integers(weights: Tensor) -> Array:
+    """Return weights as the file has them: those in another format as the int8 that they stand for."""
+    assert weights.data is not None
+    return weights.data if weights.format is None else weights.integers.astype(np.int8)
 
 
 def _clamped(writer: Writer, values: str, clamp: Clamp, output: str, name: str | None) -> str:
@@ -110,8 +126,7 @@ def _geometry(operator: Conv2D | DepthwiseConv2D | AveragePool2D | MaxPool2D) ->
 
 
 def _conv(writer: Writer, operator: Conv2D, output: str) -> str:
-    weights = writer.model.tensor(operator.weights).data
-    assert weights is not None
+    weights = _integers(writer.model.tensor(operator.weights))
     inputs = [writer.real(operator.input), *_constants(writer, operator, weights.transpose(0, 3, 1, 2))]
     return writer.node(
         "Conv",
@@ -126,8 +141,7 @@ def _conv(writer: Writer, operator: Conv2D, output: str) -> str:
 
 
 def _depthwise_conv(writer: Writer, operator: DepthwiseConv2D, output: str) -> str:
-    weights = writer.model.tensor(operator.weights).data
-    assert weights is not None
+    weights = _integers(writer.model.tensor(operator.weights))
     data = weights.transpose(2, 0, 1)[:, None]
     return writer.node(
         "Conv",
@@ -143,8 +157,7 @@ def _depthwise_conv(writer: Writer, operator: DepthwiseConv2D, output: str) -> s
 
 def _fully_connected(writer: Writer, operator: FullyConnected, output: str) -> str:
     source, values = writer.model.tensor(operator.input), writer.real(operator.input)
-    weights = writer.model.tensor(operator.weights).data
-    assert weights is not None
+    weights = _integers(writer.model.tensor(operator.weights))
     if len(source.shape) != 1:
         values = writer.node("Flatten", [values], writer.fresh(f"{output}.flat"), axis=1)
     if not lies_alike(source.shape):

@@ -120,7 +120,7 @@ class Writer:
             base = tensor.name if tensor.name not in self.constants else self.fresh(tensor.name)
             self.constants[base] = numpy_helper.from_array(np.asarray(data, order="C"), base)
             assert tensor.quantization is not None
-            zero_point = np.full(scale.shape, tensor.quantization.zero_point[0], tensor.dtype)
+            zero_point = np.full(scale.shape, tensor.quantization.zero_point[0], data.dtype)
             inputs = [base, self.constant(f"{base}.scale", scale), self.constant(f"{base}.zero_point", zero_point)]
             attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
             self._dequantized[key] = self.node(

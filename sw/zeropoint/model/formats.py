@@ -33,6 +33,11 @@ def fixed_point(bits: int) -> FixedPointFormat:
     return FixedPointFormat(bits, 0)
 
 
+def format_name(form: Format) -> str:
+    """Return the name that files give a format's kind."""
+    return next(name for name, (cls, _) in FORMATS.items() if isinstance(form, cls))
+
+
 def verify_format(form: Format, dtype: str, label: str) -> None:
     """Raise ZeropointError unless tensors of ``dtype`` may have the format; ``label`` names the tensor."""
     unit = form.least if isinstance(form, PowerOfTwoFormat) else form.fractional_length

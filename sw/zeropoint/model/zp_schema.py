@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError, quoted_list
-from zeropoint.model.formats import FORMATS, Format
+from zeropoint.model.formats import FORMATS, Format, format_name
 from zeropoint.model.graph import MAX_OPERATORS, Quantization, QuantizedModel, Tensor
 from zeropoint.model.kinds import OPERATORS
 from zeropoint.model.operators import Clamp, Operator, Padding, Shape
@@ -98,8 +98,8 @@ def _tensor_to_json(tensor: Tensor) -> dict[str, Any]:
 
 
 def _format_to_json(form: Format) -> dict[str, Any]:
-    kind, fields = next((kind, fields) for kind, (cls, fields) in FORMATS.items() if isinstance(form, cls))
-    return {"kind": kind} | {field: getattr(form, field) for field in fields}
+    kind = format_name(form)
+    return {"kind": kind} | {field: getattr(form, field) for field in FORMATS[kind][1]}
 
 
 def _format_from_json(value: object, what: str) -> Format | None:
