@@ -140,6 +140,28 @@ def _write(file: IO[bytes], array: Array) -> None:
     file.write(array.data)
 
 
+def load_labels(path: Path) -> npt.NDArray[np.int64]:
+    """Return the classes in a ``.npy`` file: integers, one for each sample.
+
+    Raises
+    ------
+    ZeropointError
+        If the file cannot be read, is no ``.npy`` file, or holds something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            shape, _, dtype = _header(path, file)
+            if len(shape) != 1 or dtype.kind not in "iu" or dtype.itemsize > 8:
+                raise ZeropointError(
+                    f"'{path}': expected integers of shape (N), a class for each sample, found {dtype.name} of shape "
+                    f"{_shape_text(*shape)}"
+                )
+            _check_length(path, file, shape, dtype)
+            return np.fromfile(file, dtype, shape[0]).astype(np.int64)
+    except OSError as error:
+        raise ZeropointError(f"cannot read '{path}': {error.strerror or error}") from error
+
+
 def _read(path: Path, model: Model, *, integers: bool) -> Array:
     """Return the array in a file, in our layout, in the file's dtype; ``integers`` says whether these will do."""
     tensor = model.tensor(model.input)

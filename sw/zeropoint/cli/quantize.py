@@ -1,6 +1,7 @@
 """``zeropoint quantize``: post-training quantization."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,7 +11,7 @@ from zeropoint.cli.options import PATH
 from zeropoint.errors import ZeropointError
 from zeropoint.files import check_writable
 from zeropoint.model import FloatModel, zp_file
-from zeropoint.quantize import CalibrationMethod, Scheme, noise_table, quantize
+from zeropoint.quantize import CalibrationMethod, Found, Scheme, noise_table, quantize, search
 
 #: The calibration samples on which the noise is measured.
 NOISE_SAMPLES = 256
@@ -67,6 +68,19 @@ NOISE_SAMPLES = 256
     show_default=True,
     help="Whether the mean error that rounded weights cause on the calibration data is taken out of the biases.",
 )
+@click.option(
+    "--acceptable-loss",
+    type=float,
+    metavar="POINTS",
+    help="For --scheme dynamic-fixed and pow2: look for the fewest bits, of each layer's weights and of activations, "
+    "with which the accuracy on the calibration data is at most so many percentage points below the float network's.",
+)
+@click.option(
+    "--labels",
+    type=PATH,
+    help="For --acceptable-loss: the right class of each calibration sample, .npy. Without it, the float network's "
+    "classes count as right.",
+)
 @click.option("-o", "--output", type=PATH, required=True, metavar="M.zp", help="The quantized network to write.")
 def command(
     model: Path,
@@ -77,6 +91,8 @@ def command(
     method: str,
     percentile: float | None,
     bias_correction: bool,
+    acceptable_loss: float | None,
+    labels: Path | None,
     output: Path,
 ) -> None:
     """Quantize a float network, and show for each layer how much noise that adds.
@@ -88,22 +104,30 @@ def command(
         raise click.UsageError("--percentile goes with --method percentile")
     if output.suffix != ".zp":
         raise click.UsageError(f"--output must be a .zp file, not '{output}'")
-    check_writable(output, inputs=(model, calibration))
+    if labels is not None and acceptable_loss is None:
+        raise click.UsageError("--labels goes with --acceptable-loss")
+    if bits is not None and acceptable_loss is not None:
+        raise click.UsageError("--acceptable-loss looks for the bits; leave out --bits")
+    check_writable(output, inputs=(model, calibration, labels))
     network = importers.load(model)
     if not isinstance(network, FloatModel):
         raise ZeropointError(f"'{model}' is quantized already; give the float network it was made from")
     x = arrays.load_real(calibration, network, calibration_scale)
-    with terminal.progress("Calibrating") as update:
-        quantized = quantize(
-            network,
-            x,
-            scheme=scheme,
-            bits=bits,
-            method=method,
-            percentile=99.99 if percentile is None else percentile,
-            bias_correction=bias_correction,
-            progress=update,
-        )
+    options: dict[str, Any] = {
+        "scheme": Scheme(scheme),
+        "method": CalibrationMethod(method),
+        "percentile": 99.99 if percentile is None else percentile,
+        "bias_correction": bias_correction,
+    }
+    if acceptable_loss is None:
+        with terminal.progress("Calibrating") as update:
+            quantized = quantize(network, x, bits=bits, **options, progress=update)
+    else:
+        classes = None if labels is None else arrays.load_labels(labels)
+        with terminal.progress("Searching") as update:
+            found = search(network, x, classes, acceptable_loss=acceptable_loss / 100, **options, progress=update)
+        quantized = found.model
+        _print_found(found)
     zp_file.save(quantized, output)
     if warning := quantized.metadata.get("warning"):
         terminal.note(f"warning: {warning}")
@@ -113,3 +137,17 @@ def command(
     title = f"Signal to quantization noise on {len(part)} calibration samples"
     terminal.table(title, ["layer", "op", "SQNR (dB)", "greatest error"], rows)
     terminal.note(f"wrote the quantized network to {output}")
+
+
+def _print_found(found: Found) -> None:
+    """Print the bits of each group, and the accuracy of each width by itself."""
+    rows = []
+    for group, trials in found.alone.items():
+        curve = ", ".join(f"{trial.bits[group]}: {terminal.percent(trial.accuracy)}" for trial in trials)
+        rows.append([group, found.bits[group], curve])
+    title = f"Narrowest formats, of {found.trials} networks tried"
+    terminal.table(title, ["group", "bits", "accuracy with so many bits in this group alone"], rows)
+    terminal.say(
+        f"accuracy on the calibration data: {terminal.percent(found.accuracy)}, "
+        f"of the float network {terminal.percent(found.float_accuracy)}"
+    )

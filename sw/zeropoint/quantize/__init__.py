@@ -8,6 +8,8 @@ Modules, in the order in which data meets them:
 - ``calibration``: ranges of activations.
 - ``bias_correction``: the mean error of quantized weights, and what it takes to know it.
 - ``convert``: ranges and a scheme's rules to a quantized model.
+- ``observe``: what all of these learn from the calibration data.
+- ``search``: the narrowest formats that keep the accuracy.
 - ``noise``: how far the quantized model's tensors are from the float model's.
 """
 
@@ -21,15 +23,16 @@ import numpy.typing as npt
 from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import FloatModel, QuantizedModel
 from zeropoint.quantize.affine import AFFINE_INT8, AFFINE_UINT8
-from zeropoint.quantize.bias_correction import mean_inputs
-from zeropoint.quantize.calibration import CalibrationMethod, Range, calibrate
-from zeropoint.quantize.convert import convert, observed_tensors
+from zeropoint.quantize.calibration import CalibrationMethod, Range
+from zeropoint.quantize.convert import convert
 from zeropoint.quantize.fixed_point import dynamic_rules, fixed_rules
 from zeropoint.quantize.noise import LayerNoise, noise_table
+from zeropoint.quantize.observe import observe
 from zeropoint.quantize.power_of_two import inq_rules, pow2_rules
 from zeropoint.quantize.schemes import Rules, Scheme, Weighted
+from zeropoint.quantize.search import Found, search
 
-__all__ = ["CalibrationMethod", "LayerNoise", "Scheme", "noise_table", "quantize"]
+__all__ = ["CalibrationMethod", "Found", "LayerNoise", "Scheme", "noise_table", "quantize", "search"]
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -108,30 +111,11 @@ def quantize(
         allowed = quoted_list(str(each) for each in sorted(BITS[scheme]))
         raise ZeropointError(f"the scheme '{scheme.value}' has {allowed} bits, not {bits}")
     rules = _rules(scheme, bits)
-    names = [name for members in observed_tensors(model).values() for name in members]
-    share = 0.75 if bias_correction else 1.0
-    ranges, constant = calibrate(
-        model, calibration, names, rules, method, percentile, lambda done: progress(done * share)
-    )
+    seen = observe(model, calibration, rules, method, percentile, bias_correction, progress)
     if scheme is Scheme.FIXED:
-        rules = fixed_rules(bits, _peak(model, ranges))
-    inputs = {}
-    if bias_correction:
-        inputs = mean_inputs(model, calibration, lambda done: progress(share + done * (1 - share)))
-    how = f"{method.value} {percentile:g}" if method is CalibrationMethod.PERCENTILE else method.value
-    notes = {
-        "scheme": scheme.value,
-        "bits": str(bits),
-        "calibration": how,
-        "calibration samples": str(len(np.asarray(calibration))),
-        "bias correction": "yes" if bias_correction else "no",
-    }
-    if constant:
-        notes["warning"] = (
-            f"the calibration data leave the ranges of some activations open, which have one value only: "
-            f"{quoted_list(constant)}; give inputs typical of those to come"
-        )
-    return convert(model, ranges, inputs, rules, {**model.metadata, **notes})
+        rules = fixed_rules(bits, _peak(model, seen.ranges))
+    notes = {"scheme": scheme.value, "bits": str(bits), **seen.notes}
+    return convert(model, seen.ranges, seen.inputs, rules, {**model.metadata, **notes})
 
 
 def _peak(model: FloatModel, ranges: Mapping[str, Range]) -> float:

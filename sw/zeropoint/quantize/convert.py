@@ -249,7 +249,8 @@ def _constants(
     least = np.maximum(least, max(unit * _LEAST_MULTIPLIER, _LEAST_SCALE / min(source.scale, 1.0)))
     try:
         with np.errstate(over="raise"):
-            weights = rules.weights(values, _axis(operator), least, unit * _IDLE_MULTIPLIER)
+            choose = rules.layers.get(operator.name, rules.weights)
+            weights = choose(values, _axis(operator), least, unit * _IDLE_MULTIPLIER)
             products = np.multiply(source.scale, weights.quantization.scale)
             quantization = Quantization(tuple(products), (0,) * len(products), None if len(products) == 1 else 0)
     except (ValueError, FloatingPointError) as error:

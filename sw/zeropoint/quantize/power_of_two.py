@@ -34,7 +34,7 @@ def inq_rules(bits: int) -> Rules:
 
 def pow2_rules() -> Rules:
     """Return Ristretto's rules for multiplier-free networks: activations are 8-bit dynamic fixed point."""
-    return Rules("int8", partial(fixed_point_activations, bits=8), _ristretto_weights, Rounding.EVEN)
+    return Rules("int8", partial(fixed_point_activations, bits=8), partial(ristretto_weights, bits=4), Rounding.EVEN)
 
 
 def _inq_weights(values: Float64s, axis: int, least: Float64s, idle: float, *, bits: int) -> Weights:
@@ -79,13 +79,14 @@ def _channel_scales(channels: Float64s, exponent_bits: int, idle: float) -> Floa
     return scales
 
 
-def _ristretto_weights(values: Float64s, axis: int, least: Float64s, idle: float) -> Weights:
-    """Return Ristretto's multiplier-free weights.
+def ristretto_weights(values: Float64s, axis: int, least: Float64s, idle: float, *, bits: int) -> Weights:
+    """Return Ristretto's multiplier-free weights; with fewer bits than its 4, the greatest of its exponents.
 
-    Its exponents are −8 … −1. A layer with weights that these would clip has them higher by as much as that takes,
+    Those are −8 … −1. A layer with weights that these would clip has them higher by as much as that takes,
     which costs nothing, since what an exponent is worth is the requantizer's to know.
     """
     form, peak = RISTRETTO_POWER_OF_TWO, float(np.abs(values).max())
+    form = PowerOfTwoFormat(bits - 1, form.greatest + 1 - (1 << bits - 1), form.zero)
     greatest = round(log2(peak)) if peak > 0 else form.greatest
     if greatest > form.greatest:
         form = PowerOfTwoFormat(form.exponent_bits, form.least + greatest - form.greatest, form.zero)

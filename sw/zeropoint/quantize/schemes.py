@@ -1,7 +1,7 @@
 """What distinguishes one quantization scheme from another."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -47,6 +47,10 @@ class Weights:
         return Tensor(name, self.q.shape, self.q.dtype.name, self.quantization, self.q, self.format)
 
 
+#: How weights become integers; ``Rules.weights`` says of what.
+WeightsFunction = Callable[[Float64s, int, Float64s, float], Weights]
+
+
 @dataclass(frozen=True)
 class Rules:
     """How one scheme quantizes; what all schemes have in common is in ``convert``.
@@ -66,13 +70,16 @@ class Rules:
         Of the requantizations.
     format
         What activations are codes of, if they are not all integers of ``dtype``.
+    layers
+        By an operator's name, what it has instead of ``weights``.
     """
 
     dtype: str
     activations: Callable[[float, float, float], Quantization]
-    weights: Callable[[Float64s, int, Float64s, float], Weights]
+    weights: WeightsFunction
     rounding: Rounding = Rounding.DOUBLE
     format: Format | None = None
+    layers: Mapping[str, WeightsFunction] = field(default_factory=dict)
 
     @property
     def limits(self) -> tuple[int, int]:

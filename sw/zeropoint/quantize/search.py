@@ -1,0 +1,187 @@
+"""The narrowest formats that keep a network's accuracy, as Ristretto looks for them.
+
+Source: Gysel et al., Ristretto: A Framework for Empirical Study of Resource-Efficient Inference in Convolutional Neural
+Networks, 2018, section IV: each group of tensors is narrowed by itself while all others are wide, then all at once.
+Here a group is one layer's weights, or the activations of all layers. Where all at once lose too much, which Ristretto
+leaves to fine-tuning, the group that has lost most by itself gets a bit back, and so on.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint import float_reference, golden
+from zeropoint.errors import ZeropointError
+from zeropoint.model import FloatModel, QuantizedModel
+from zeropoint.quantize.calibration import CalibrationMethod
+from zeropoint.quantize.convert import convert
+from zeropoint.quantize.fixed_point import dynamic_rules
+from zeropoint.quantize.observe import observe
+from zeropoint.quantize.power_of_two import pow2_rules, ristretto_weights
+from zeropoint.quantize.schemes import Rules, Scheme, Weighted
+
+#: The group of all activations.
+ACTIVATIONS = "activations"
+
+#: The bits that groups may have, the widest, with which the others are tried, first.
+WIDTHS: dict[Scheme, tuple[int, ...]] = {
+    Scheme.DYNAMIC_FIXED: (8, 7, 6, 5, 4, 3, 2),
+    # 8 bits are integers, which weights become that powers of two do not do for.
+    Scheme.POW2: (8, 4, 3, 2, 1),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The accuracy with which a network was found that has these bits, by group."""
+
+    bits: Mapping[str, int]
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has found.
+
+    Attributes
+    ----------
+    model
+        The network in the narrowest formats.
+    bits
+        Of each group.
+    accuracy, float_accuracy
+        Of ``model`` and of the float network: the part of the samples, 0 … 1.
+    alone
+        For each group, the trials in which it alone was narrow, widest first.
+    trials
+        How many networks were tried.
+    """
+
+    model: QuantizedModel
+    bits: Mapping[str, int]
+    accuracy: float
+    float_accuracy: float
+    alone: Mapping[str, tuple[Trial, ...]]
+    trials: int
+
+
+def search(
+    model: FloatModel,
+    calibration: npt.ArrayLike,
+    labels: npt.ArrayLike | None = None,
+    *,
+    scheme: Scheme,
+    acceptable_loss: float,
+    method: CalibrationMethod = CalibrationMethod.MINMAX,
+    percentile: float = 99.99,
+    bias_correction: bool = True,
+    progress: Callable[[float], object] = lambda done: None,
+) -> Found:
+    """Return the network in the narrowest formats whose accuracy on ``calibration`` is no worse than acceptable.
+
+    Parameters
+    ----------
+    model, calibration, method, percentile, bias_correction, progress
+        As of :func:`zeropoint.quantize.quantize`.
+    labels
+        The right class of each sample, integers ``(N,)``. Without them, the class that the float network gives counts
+        as right.
+    scheme
+        ``DYNAMIC_FIXED``, or ``POW2``, where each layer's weights are powers of two of as few exponents as will do, or
+        8-bit integers where none will.
+    acceptable_loss
+        The part of the samples, 0 … 1, by which the accuracy may be below the float network's.
+
+    Raises
+    ------
+    ZeropointError
+        If the scheme has nothing to search, the labels do not fit the samples, or the loss is not 0 … 1; if even the
+        widest formats lose more; and as :func:`zeropoint.quantize.quantize`.
+    """
+    if scheme not in WIDTHS:
+        raise ZeropointError(f"the scheme '{scheme.value}' has no widths to search; search dynamic-fixed or pow2")
+    if not 0 <= acceptable_loss <= 1:
+        raise ZeropointError(f"the acceptable loss must be 0 to 1, not {acceptable_loss:g}")
+    widths = WIDTHS[scheme]
+    x = float_reference.check_input(model, calibration)
+    reference = _classes(float_reference.run_output(model, x))
+    right = reference if labels is None else _checked(labels, len(x))
+    float_accuracy = float(np.mean(reference == right))
+    limit = float_accuracy - acceptable_loss
+    seen = observe(model, x, dynamic_rules(8), method, percentile, bias_correction, lambda done: progress(done / 4))
+    groups = [operator.name for operator in model.operators if isinstance(operator, Weighted)]
+    if scheme is Scheme.DYNAMIC_FIXED:
+        groups.append(ACTIVATIONS)
+    tried: dict[tuple[int, ...], tuple[QuantizedModel, float]] = {}
+
+    def attempt(bits: Mapping[str, int]) -> Trial:
+        key = tuple(bits.values())
+        if key not in tried:
+            notes = {"scheme": scheme.value, **seen.notes, "bits": ", ".join(f"{name} {n}" for name, n in bits.items())}
+            quantized = convert(model, seen.ranges, seen.inputs, _rules(scheme, bits), {**model.metadata, **notes})
+            outputs = golden.run(quantized, quantized.tensor(quantized.input).quantize(x))
+            tried[key] = quantized, float(np.mean(_classes(outputs) == right))
+        return Trial(dict(bits), tried[key][1])
+
+    wide = dict.fromkeys(groups, widths[0])
+    if attempt(wide).accuracy < limit:
+        raise ZeropointError(
+            f"model '{model.name}': with {widths[0]} bits everywhere {attempt(wide).accuracy:.4f} of the samples are "
+            f"right, and {float_accuracy:.4f} in floats: more than the acceptable loss of {acceptable_loss:g}"
+        )
+    alone: dict[str, tuple[Trial, ...]] = {}
+    narrow = dict(wide)
+    for index, group in enumerate(groups):
+        trials = []
+        for bits in widths[1:]:
+            trials.append(attempt(wide | {group: bits}))
+            if trials[-1].accuracy < limit:
+                break
+            narrow[group] = bits
+        alone[group] = tuple(trials)
+        progress(0.25 + 0.7 * (index + 1) / len(groups))
+    together = attempt(narrow)
+    while together.accuracy < limit:
+        worst = min(
+            (name for name in groups if narrow[name] != widths[0]), key=lambda name: _by_itself(alone, narrow, name)
+        )
+        narrow[worst] = widths[widths.index(narrow[worst]) - 1]
+        together = attempt(narrow)
+    progress(1.0)
+    return Found(tried[tuple(narrow.values())][0], narrow, together.accuracy, float_accuracy, alone, len(tried))
+
+
+def _by_itself(alone: Mapping[str, tuple[Trial, ...]], bits: Mapping[str, int], group: str) -> tuple[float, int]:
+    """Return the accuracy with the group alone as narrow as it is now; of equal ones, the narrowest comes first."""
+    accuracy = next(trial.accuracy for trial in alone[group] if trial.bits[group] == bits[group])
+    return accuracy, bits[group]
+
+
+def _rules(scheme: Scheme, bits: Mapping[str, int]) -> Rules:
+    """Return the rules of a network with these bits."""
+    integers = dynamic_rules(8)
+    if scheme is Scheme.POW2:
+        layers = {
+            name: integers.weights if width == 8 else partial(ristretto_weights, bits=width)
+            for name, width in bits.items()
+        }
+        return replace(pow2_rules(), layers=layers)
+    layers = {name: dynamic_rules(width).weights for name, width in bits.items() if name != ACTIVATIONS}
+    return replace(dynamic_rules(bits[ACTIVATIONS]), layers=layers)
+
+
+def _classes(outputs: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+    return np.argmax(outputs.reshape(len(outputs), -1), axis=1)
+
+
+def _checked(labels: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
+    """Return labels, one for each sample."""
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iu" or array.shape != (count,):
+        raise ZeropointError(
+            f"the labels must be {count} integers, one for each sample, not {array.dtype}{array.shape}"
+        )
+    return array.astype(np.int64)
