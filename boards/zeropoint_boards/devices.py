@@ -1,7 +1,7 @@
 """FPGAs: what they hold, and what the tools call them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Resources:
     @classmethod
     def of(cls, cells: Mapping[str, int], meanings: Mapping[str, tuple[str, int]]) -> "Resources":
         """Return what numbers of cells take: ``meanings`` says of which resource a cell takes how many."""
-        counts = {field.name: 0 for field in fields(cls)}
+        counts = {each.name: 0 for each in fields(cls)}
         for cell, number in cells.items():
             if cell in meanings:
                 resource, each = meanings[cell]
@@ -41,9 +41,9 @@ class Resources:
     def exceeding(self, capacity: "Resources") -> list[str]:
         """Return of what these are more than a device holds: ``272 of 156 dsp``."""
         return [
-            f"{taken} of {held} {field.name}"
-            for field in fields(self)
-            if (taken := getattr(self, field.name)) > (held := getattr(capacity, field.name))
+            f"{taken} of {held} {each.name}"
+            for each in fields(self)
+            if (taken := getattr(self, each.name)) > (held := getattr(capacity, each.name))
         ]
 
 
@@ -54,16 +54,25 @@ class Family:
     Attributes
     ----------
     synthesis
-        The command of Yosys.
+        The command of Yosys, which makes DSP blocks of multiplications.
+    synthesis_without_dsp
+        The one which makes logic of them.
     place
         The YoWASP tool that places and routes.
     cells
         The cells that count as resources: of which, and how many.
+    sites
+        What the tool that places calls the sites of each resource.
+    unread
+        Outputs, by cell, that cost something where nothing reads them: the netlist leaves them out there.
     """
 
     synthesis: str
+    synthesis_without_dsp: str
     place: str
     cells: Mapping[str, tuple[str, int]]
+    sites: Mapping[str, str]
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,11 +82,12 @@ class Device:
     Attributes
     ----------
     device, package, speed
-        As Amaranth's platforms name them, but for the package, which is as nextpnr names it.
+        As Amaranth's platforms name them, but for the package, which is as nextpnr names it; there is no speed where
+        the device has one grade only.
     family
         What the tools need to know of its kind.
     options
-        Options of nextpnr that name the device.
+        Options of nextpnr that name the device, its package and its speed.
     capacity
         What it holds.
     """
@@ -92,6 +102,7 @@ class Device:
 
 ECP5 = Family(
     synthesis="synth_ecp5",
+    synthesis_without_dsp="synth_ecp5 -nodsp",
     place="nextpnr-ecp5",
     cells={
         "LUT4": ("lut", 1),
@@ -104,13 +115,45 @@ ECP5 = Family(
         # 16 words of 4 bits.
         "TRELLIS_DPR16X4": ("distributed_ram", 1),
     },
+    sites={
+        "lut": "TRELLIS_COMB",
+        "ff": "TRELLIS_FF",
+        "dsp": "MULT18X18D",
+        "block_ram": "DP16KD",
+        "distributed_ram": "TRELLIS_RAMW",
+    },
+    # nextpnr leads the carry at the end of each chain out of it, by two look-up tables more, even to nowhere.
+    unread={"CCU2C": "COUT"},
+)
+
+#: iCE40 UltraPlus, which is slower than the others and has DSP blocks. A logic cell is a look-up table and a flip-flop,
+#: with a carry before the look-up table; carries that no look-up table reads take a cell all the same, and are not
+#: counted.
+ICE40_UP = Family(
+    synthesis="synth_ice40 -device u -dsp",
+    synthesis_without_dsp="synth_ice40 -device u",
+    place="nextpnr-ice40",
+    cells={
+        "SB_LUT4": ("lut", 1),
+        # With clock edges, enables, and resets and sets with and without a clock.
+        **{
+            f"SB_DFF{edge}{enable}{reset}": ("ff", 1)
+            for edge in ("", "N")
+            for enable in ("", "E")
+            for reset in ("", "R", "S", "SR", "SS")
+        },
+        "SB_MAC16": ("dsp", 1),
+        **{f"SB_RAM40_4K{edges}": ("block_ram", 1) for edges in ("", "NR", "NW", "NRNW")},
+    },
+    sites={"lut": "ICESTORM_LC", "ff": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "block_ram": "ICESTORM_RAM"},
 )
 
 
 def _ecp5(size: str, package: str, luts: int, dsps: int, block_rams: int) -> Device:
     # Half of the slices' look-up tables can hold memory, four of them 16 words of 4 bits.
     capacity = Resources(lut=luts, ff=luts, dsp=dsps, block_ram=block_rams, distributed_ram=luts // 8)
-    return Device(f"LFE5U-{size}F", package, "6", ECP5, (f"--{size.lower()}k",), capacity)
+    options = (f"--{size.lower()}k", "--package", package, "--speed", "6")
+    return Device(f"LFE5U-{size}F", package, "6", ECP5, options, capacity)
 
 
 #: By name. (An LFE5U-12F is an LFE5U-25F that says otherwise.)
@@ -121,5 +164,13 @@ DEVICES = {
         _ecp5("25", "CABGA256", 24288, 28, 56),
         _ecp5("45", "CABGA554", 43848, 72, 108),
         _ecp5("85", "CABGA756", 83640, 156, 208),
+        Device(
+            "iCE40UP5K",
+            "sg48",
+            "",
+            ICE40_UP,
+            ("--up5k", "--package", "sg48"),
+            Resources(lut=5280, ff=5280, dsp=8, block_ram=30),
+        ),
     )
 }

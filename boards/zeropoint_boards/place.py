@@ -76,12 +76,11 @@ def place(netlist: Netlist, frequency: float, seed: int = 1, limit: float | None
     if exceeding := netlist.resources.exceeding(device.capacity):
         raise ZeropointError(f"the design does not fit {device.device}: it takes {', '.join(exceeding)}")
     files = ["--json", "top.json", "--report", "report.json"]
-    part = [*device.options, "--package", device.package, "--speed", device.speed]
     goal = ["--seed", str(seed), "--freq", str(frequency), "--timing-allow-fail"]
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
         folder = Path(name)
         (folder / "top.json").write_bytes(netlist.json)
-        tools.run([*nextpnr, *part, *files, *goal, "--quiet"], folder, f"{what}: nextpnr", limit)
+        tools.run([*nextpnr, *device.options, *files, *goal, "--quiet"], folder, f"{what}: nextpnr", limit)
         try:
             report = json.loads((folder / "report.json").read_text())
             clocks = {clock: float(entry["achieved"]) for clock, entry in report["fmax"].items()}

@@ -12,6 +12,7 @@ from amaranth.back import rtlil
 from zeropoint import tools
 from zeropoint.errors import ZeropointError
 from zeropoint_boards.devices import Device, Resources
+from zeropoint_boards.unread import without_unread
 
 #: The extra of Zeropoint that installs the tools.
 EXTRA = "build"
@@ -34,7 +35,7 @@ class Netlist:
     device
         Whose cells these are.
     json
-        The netlist as Yosys writes it and nextpnr reads it.
+        The netlist as Yosys writes it and nextpnr reads it, without outputs that would cost something unread.
     cells
         How many there are of each kind.
     """
@@ -49,7 +50,7 @@ class Netlist:
         return Resources.of(self.cells, self.device.family.cells)
 
 
-def synthesize(design: Any, device: Device) -> Netlist:
+def synthesize(design: Any, device: Device, dsp: bool = True) -> Netlist:
     """Return a design as a netlist of the device's cells.
 
     The same design gives the same bytes. It takes seconds for one PE, a minute for 8 × 8.
@@ -61,6 +62,8 @@ def synthesize(design: Any, device: Device) -> Netlist:
         address that is written in the same cycle, must not matter.
     device
         What its components get as their platform.
+    dsp
+        Whether Yosys may make DSP blocks of multiplications; if not, it makes logic of them.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def synthesize(design: Any, device: Device) -> Netlist:
     script = [
         "read_rtlil top.il",
         _COLLISIONS,
-        f"{device.family.synthesis} -top top",
+        f"{device.family.synthesis if dsp else device.family.synthesis_without_dsp} -top top",
         "tee -q -o cells.json stat -json",
         "write_json top.json",
     ]
@@ -83,7 +86,8 @@ def synthesize(design: Any, device: Device) -> Netlist:
         tools.run([*yosys, "-q", "-s", "top.ys"], folder, f"synthesis for {device.device}: Yosys")
         try:
             cells = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
-            return Netlist(device, (folder / "top.json").read_bytes(), cells)
+            netlist = without_unread((folder / "top.json").read_bytes(), device.family.unread)
+            return Netlist(device, netlist, cells)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ZeropointError(
                 f"synthesis for {device.device}: this version of Yosys does not say how many cells there are as "

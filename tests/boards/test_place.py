@@ -1,14 +1,15 @@
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
-from support.fpga import Counter, Harness, Wire, need_tools
+from support.fpga import Counter, Wire, need_tools
 
 from zeropoint import tools
 from zeropoint.errors import ZeropointError
 from zeropoint_boards import place as module
-from zeropoint_boards.devices import DEVICES
+from zeropoint_boards.devices import DEVICES, Resources
+from zeropoint_boards.harness import Harness
 from zeropoint_boards.place import Placement, median_fmax, place
 from zeropoint_boards.synthesis import Netlist, synthesize
 from zeropoint_hw.requantizer import RequantizerLane
@@ -35,6 +36,14 @@ def test_a_counter(counter, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_an_ice40_is_slower(counter):
+    netlist = synthesize(Counter(32), DEVICES["iCE40UP5K"])
+    placement = place(netlist, 100)
+    assert 30 < placement.fmax < place(counter, 100).fmax
+    used, held = placement.utilization["ICESTORM_LC"]
+    assert (32 <= used < 40, held) == (True, 5280)
+
+
 def test_a_longer_carry_chain_is_slower(counter):
     assert place(synthesize(Counter(128), DEVICE), 100).fmax < place(counter, 100).fmax
 
@@ -56,9 +65,10 @@ def test_what_devices_hold(name):
     # nextpnr knows it from the device's own data base.
     device = DEVICES[name]
     used = place(synthesize(Counter(4), device), 100).utilization
-    sites = ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD", "TRELLIS_RAMW")
-    held = device.capacity
-    assert [used[site][1] for site in sites] == [held.lut, held.ff, held.dsp, held.block_ram, held.distributed_ram]
+    held = {each.name: getattr(device.capacity, each.name) for each in fields(Resources)}
+    assert {resource: used[site][1] for resource, site in device.family.sites.items()} == {
+        resource: count for resource, count in held.items() if count
+    }
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from support.fpga import Counter, need_tools
+from support.fpga import Counter, Square, need_tools
 
 from zeropoint import tools
 from zeropoint.errors import ZeropointError
@@ -45,6 +45,22 @@ def test_the_same_design_gives_the_same_bytes_and_names_no_place(tmp_path, monke
 def test_the_device_is_the_platform_of_the_design():
     # The multiplier becomes a DSP block with its own registers.
     assert synthesize(Multiplier(9), DEVICE).resources == Resources(dsp=1)
+
+
+@pytest.mark.parametrize("name", ["LFE5U-85F", "iCE40UP5K"])
+def test_multiplications_become_dsp_blocks_unless_that_is_forbidden(name):
+    device = DEVICES[name]
+    assert synthesize(Square(), device).resources.dsp == 1
+    taken = synthesize(Square(), device, dsp=False).resources
+    assert taken.dsp == 0
+    assert taken.lut > 100
+
+
+def test_ice40():
+    taken = synthesize(Counter(16), DEVICES["iCE40UP5K"]).resources
+    assert taken.ff == 16
+    assert 16 <= taken.lut < 20
+    assert synthesize(WordMemory(16, 256, 16), DEVICES["iCE40UP5K"]).resources.block_ram == 1
 
 
 def test_block_rams_need_no_logic_for_collisions(monkeypatch):
