@@ -3,11 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from zeropoint.errors import ZeropointError
-from zeropoint.files import atomic_file
+from zeropoint.figures import figure
 from zeropoint.train.loop import Stage
-
-_METADATA = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
 
 
 def plot_accuracy(
@@ -31,19 +28,10 @@ def plot_accuracy(
     ZeropointError
         If the name ends otherwise, matplotlib is absent, or the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in _METADATA:
-        raise ZeropointError(f"cannot plot to '{path}': name a file that ends in .svg or .png")
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
+    with figure(path, 6.4, 4.2) as drawn:
         from matplotlib.ticker import PercentFormatter
-    except ModuleNotFoundError as error:
-        raise ZeropointError("plots need matplotlib: pip install 'zeropoint[train]'") from error
-    # Names in the file that would be random; texts as texts.
-    with matplotlib.rc_context({"svg.hashsalt": "zeropoint", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-        axes = figure.add_subplot(xlabel="accumulated portion of quantized weights", ylabel="accuracy", title=title)
+
+        axes = drawn.add_subplot(xlabel="accumulated portion of quantized weights", ylabel="accuracy", title=title)
         for (name, stages), marker in zip(runs.items(), "os^Dvx+*" * len(runs), strict=False):
             axes.plot([s.portion for s in stages], [s.accuracy for s in stages], label=name, marker=marker, ms=4)
         if baseline is not None:
@@ -52,5 +40,3 @@ def plot_accuracy(
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
         axes.grid(alpha=0.3)
         axes.legend()
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, format=suffix[1:], dpi=120, metadata=_METADATA[suffix])
