@@ -229,10 +229,15 @@ def test_every_field_of_the_configuration_is_an_option_and_a_key(tmp_path):
         "columns": 2,
         "requantizers": 1,
         "pe": "fold",
+        "weight_bits": 8,
+        "weight_zero": True,
+        "weight_zero_points": False,
+        "dsp": False,
         "window_taps": 2,
         "max_pooling": False,
         "elementwise": False,
         "left_shift": False,
+        "ties_to_even": False,
         "tables": 3,
         "accumulator_width": 30,
         "activation_bytes": 4096,
@@ -250,7 +255,7 @@ def test_every_field_of_the_configuration_is_an_option_and_a_key(tmp_path):
     options = []
     for name, value in changed.items():
         option = name.replace("_", "-")
-        options += [f"--no-{option}"] if value is False else [f"--{option}", value]
+        options += [f"--{'' if value else 'no-'}{option}"] if isinstance(value, bool) else [f"--{option}", value]
     zeropoint_command("compile", path, "-o", tmp_path / "a", *options).done()
     assert storage.load(tmp_path / "a").config.to_dict() == changed
     file = tmp_path / "c.toml"
