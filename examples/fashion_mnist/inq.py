@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from zeropoint.cli.failures import exit_status
 from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_write
 from zeropoint.train import SCHEDULES, Inq, Stage, fit_channel_scales, plot_accuracy, train_inq
@@ -242,7 +243,7 @@ def main(
     epochs: float,
     seed: int,
     limit: int,
-) -> int:
+) -> None:
     """Train the demo network by INQ and write the networks, inq_results.json and a plot."""
     console = Console()
     widths = tuple(dict.fromkeys(widths))
@@ -335,22 +336,7 @@ def main(
     for name, result in results.items():
         table.add_row(f"{name} bits", f"{result.accuracy:.2%}", f"{100 * (result.accuracy - after):+.2f} points")
     console.print(table)
-    return 0
-
-
-def run() -> int:
-    """Run the command line; bad input or usage gives one line on standard error and exit status 2."""
-    try:
-        return main(standalone_mode=False) or 0
-    except click.ClickException as error:
-        print(f"inq.py: {error.format_message()}", file=sys.stderr)
-    except ZeropointError as error:
-        print(f"inq.py: {error}", file=sys.stderr)
-    except click.Abort:
-        print("inq.py: interrupted", file=sys.stderr)
-        return 130
-    return 2
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(exit_status(lambda: main(standalone_mode=False)))

@@ -28,6 +28,7 @@ try:
     from rich.table import Table
     from torch import Tensor, nn
 
+    from zeropoint.cli.failures import exit_status
     from zeropoint.errors import ZeropointError
     from zeropoint.files import atomic_write
 except ModuleNotFoundError as missing:
@@ -388,7 +389,7 @@ def main(
     threads: int,
     limit: int,
     min_accuracy: float,
-) -> int:
+) -> None:
     """Train the demo network on Fashion-MNIST and write the files of sw/zeropoint/demo."""
     console = Console()
     folder = output or DEMO_FOLDER
@@ -445,7 +446,7 @@ def main(
             f"train.py: wrote nothing: test accuracy {metrics.test_accuracy:.2%}, below {min_accuracy:.2%}",
             file=sys.stderr,
         )
-        return 1
+        raise click.exceptions.Exit(1)
 
     files = {
         "fashion_mnist.onnx": content,
@@ -466,7 +467,6 @@ def main(
     table.add_row("Multiply-accumulates for one image", f"{metrics.macs:,}")
     table.add_row("ONNX Runtime against PyTorch", f"{difference:.1e} of the largest logit")
     console.print(table)
-    return 0
 
 
 DEMO_README = f"""\
@@ -515,19 +515,5 @@ CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """
 
 
-def run() -> int:
-    """Run the command line; bad input or usage gives one line on standard error and exit status 2."""
-    try:
-        return main(standalone_mode=False) or 0
-    except click.ClickException as error:
-        print(f"train.py: {error.format_message()}", file=sys.stderr)
-    except ZeropointError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-    except click.Abort:
-        print("train.py: interrupted", file=sys.stderr)
-        return 130
-    return 2
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(exit_status(lambda: main(standalone_mode=False)))
