@@ -2,13 +2,13 @@ import json
 
 import numpy as np
 import pytest
+from support import gateware
 from support.fpga import need_tools
-from support.gateware import refused, rows_of
+from support.gateware import refused
 
 from zeropoint_boards.devices import DEVICES
 from zeropoint_boards.synthesis import synthesize
 from zeropoint_hw.lut_multiplier import LutMultiplier
-from zeropoint_sim.bench import run_bench
 
 #: Widths of the operands, and the levels of adders that they need.
 WIDTHS = [((8, 8), 3), ((9, 8), 3), ((9, 9), 4), ((2, 2), 1), ((5, 3), 2), ((6, 7), 3)]
@@ -16,18 +16,7 @@ WIDTHS = [((8, 8), 3), ((9, 8), 3), ((9, 9), 4), ((2, 2), 1), ((5, 3), 2), ((6, 
 
 def products(dut, a, b):
     """Multiply one pair a cycle."""
-    got = []
-
-    async def bench(ctx):
-        for cycle, (left, right) in enumerate([*rows_of(a, b), *[(1, 1)] * dut.latency]):
-            if cycle >= dut.latency:
-                got.append(ctx.get(dut.p))
-            ctx.set(dut.a, left)
-            ctx.set(dut.b, right)
-            await ctx.tick()
-
-    run_bench(dut, bench, deadline=len(a) + 10)
-    return np.array(got)
+    return gateware.products(dut, dut.latency, a, b)
 
 
 def operands(widths, rng):

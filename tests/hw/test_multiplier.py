@@ -3,27 +3,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from amaranth.back import rtlil
-from support.gateware import refused, rows_of
+from support import gateware
+from support.gateware import refused
 
 from zeropoint_hw.multiplier import Multiplier
-from zeropoint_sim.bench import run_bench
 
 
 def products(width, a, b):
     """Multiply one pair a cycle."""
-    dut = Multiplier(width)
-    got = []
-
-    async def bench(ctx):
-        for cycle, (left, right) in enumerate([*rows_of(a, b), *[(0, 0)] * dut.LATENCY]):
-            if cycle >= dut.LATENCY:
-                got.append(ctx.get(dut.p))
-            ctx.set(dut.a, left)
-            ctx.set(dut.b, right)
-            await ctx.tick()
-
-    run_bench(dut, bench, deadline=len(a) + 10)
-    return np.array(got)
+    return gateware.products(Multiplier(width), Multiplier.LATENCY, a, b)
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 9, 18])

@@ -5,11 +5,15 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from traceback import clear_frames
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from amaranth.hdl import UnusedElaboratable
 
 from zeropoint_hw.isa import Instruction
+from zeropoint_sim.bench import run_bench
 
 
 @contextmanager
@@ -49,3 +53,19 @@ def signed_number(bits: int, width: int) -> int:
 def rows_of(*columns: Sequence[int]) -> list[tuple[int, ...]]:
     """Return the rows of a table given by columns of the same length, as Python's integers."""
     return [tuple(int(value) for value in row) for row in zip(*columns, strict=True)]
+
+
+def products(dut: Any, latency: int, a: Sequence[int], b: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Give a multiplier one pair a cycle, and return its products."""
+    got = []
+
+    async def bench(ctx: Any) -> None:
+        for cycle, (left, right) in enumerate([*rows_of(a, b), *[(1, 1)] * latency]):
+            if cycle >= latency:
+                got.append(ctx.get(dut.p))
+            ctx.set(dut.a, left)
+            ctx.set(dut.b, right)
+            await ctx.tick()
+
+    run_bench(dut, bench, deadline=len(a) + 10)
+    return np.array(got)
