@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 from multiplier_free import KINDS
 from single_pe import AccumulatingPE, InferredMac
-from support.codes import decoded
+from support.codes import decoded, random_codes
 from support.fpga import need_tools
 
 from zeropoint_boards.devices import DEVICES
 from zeropoint_boards.synthesis import synthesize
 from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.isa import Instruction
 from zeropoint_sim.bench import run_bench
 
 
@@ -33,19 +34,13 @@ def total(pe, weights, activations):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_each_pe_adds_its_products(name):
-    rng = np.random.default_rng(1)
     kind = KINDS[name]
-    bits = kind.inq_bits
-    activations = rng.integers(-256, 256, 200)
-    codes = rng.integers(0, 1 << (bits or 8), 200)
-    if bits:
-        # Codes without a meaning are not for PEs.
-        codes[codes < 1 << bits - 1] = 0
-        weights = decoded(codes, bits - 2, zero=True)
-    else:
-        weights = codes.astype(np.uint8).view(np.int8) if codes.dtype == np.uint8 else (codes + 128) % 256 - 128
+    rng, pe = np.random.default_rng(1), make(kind)
+    config, still = AcceleratorConfig(lanes=1, columns=1, weight_bytes=1024, **kind.fields), Instruction()
+    codes, activations = random_codes(config, still, rng, 200), rng.integers(-256, 256, 200)
+    weights = decoded(config, still, codes)[:, 0, 0]
     expected = int((activations * weights).sum())
-    assert total(make(kind), codes, activations) == expected != 0
+    assert total(pe, codes[:, 0, 0], activations) == expected != 0
 
 
 def test_only_the_mac_in_a_dsp_block_takes_one():

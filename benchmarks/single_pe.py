@@ -1,0 +1,55 @@
+"""Single PEs with an accumulator each, as they are compared outside an array."""
+
+from amaranth import Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from zeropoint_hw.adder_tree import add_carry
+from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.pe import OPERAND, PROCESSING_ELEMENTS
+
+
+class _Accumulating(wiring.Component):
+    """Adds a product in every cycle; weights have no zero points.
+
+    Parameters
+    ----------
+    config
+        Gives the kind of PE, the width of weights and that of the accumulator.
+
+    Members
+    -------
+    activation : In(signed(9))
+        The activation, its zero point subtracted.
+    weight : In(config.weight_bits)
+        As it lies in the weight memory.
+    total : Out(signed(accumulator_width))
+        The sum.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        total = signed(config.accumulator_width)
+        super().__init__({"activation": In(OPERAND), "weight": In(config.weight_bits), "total": Out(total)})
+
+
+class AccumulatingPE(_Accumulating):
+    """The PE of an accelerator, and an accumulator."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.pe = pe = PROCESSING_ELEMENTS[self._config.pe](self._config)
+        m.d.comb += [pe.activation.eq(self.activation), pe.weight.eq(self.weight)]
+        total = add_carry(self.total, pe.product, pe.carry) if pe.carries else self.total + pe.product
+        m.d.sync += self.total.eq(total)
+        return m
+
+
+class InferredMac(_Accumulating):
+    """A multiplication left to synthesis, with registers around it, and an accumulator."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        a, b, product = Signal(OPERAND), Signal(signed(len(self.weight))), Signal(signed(2 * OPERAND.width))
+        m.d.sync += [a.eq(self.activation), b.eq(self.weight), product.eq(a * b), self.total.eq(self.total + product)]
+        return m
