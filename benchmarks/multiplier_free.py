@@ -14,9 +14,7 @@ LUT on ECP5 is LUT4 + 2 × CCU2C, without those that hold distributed RAM. Fmax 
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,9 @@ import numpy.typing as npt
 from comparison_plot import plot
 from single_pe import AccumulatingPE, InferredMac
 
-from zeropoint import arrays, golden, importers
+from zeropoint import golden, importers
 from zeropoint.cli import terminal
-from zeropoint.cli.demo import PIXEL
+from zeropoint.cli.demo import PIXEL, demo_files
 from zeropoint.cli.failures import exit_status
 from zeropoint.compiler.configure import configure
 from zeropoint.compiler.trim import trim
@@ -115,14 +113,7 @@ class Images:
 
 def images(folder: Path | None, limit: int | None) -> Images:
     """Return the test images if they are there, else those of the demo."""
-    with ExitStack() as stack:
-        data = resources.files("zeropoint").joinpath("demo")
-        names = ("fashion_mnist.onnx", "calibration.npy", "images.npy", "labels.npy")
-        paths = [stack.enter_context(resources.as_file(data.joinpath(name))) for name in names]
-        network = importers.load(paths[0])
-        assert isinstance(network, FloatModel)
-        calibration, pixels = (arrays.load_real(path, network, PIXEL) for path in paths[1:3])
-        labels = np.load(paths[3], allow_pickle=False)
+    network, calibration, pixels, labels = demo_files()
     source = "images that ship with Zeropoint"
     if folder is not None or dataset.available():
         raw, labels = dataset.load("test", folder)

@@ -20,6 +20,8 @@ from zeropoint.quantize import Scheme, quantize
 #: What one step of the images' bytes is worth.
 PIXEL = 1 / 255
 
+Floats = npt.NDArray[np.float32]
+
 #: Images that Amaranth's simulator gets unless told otherwise.
 FEW = 2
 
@@ -59,8 +61,8 @@ def command(
         ctx.exit(Status.DIFFERENT)
 
 
-def _demo(engine: str, limit: int | None, scheme: Scheme, configured: Configured, folder: Path | None) -> bool:
-    """Run the demo, print about it, fill ``folder``, and return whether hardware and golden model differ."""
+def demo_files() -> tuple[FloatModel, Floats, Floats, npt.NDArray[np.uint8]]:
+    """Return the network that ships with Zeropoint, images to calibrate it, test images, and their classes."""
     with ExitStack() as stack:
         data = resources.files("zeropoint").joinpath("demo")
         names = ("fashion_mnist.onnx", "calibration.npy", "images.npy", "labels.npy")
@@ -68,7 +70,12 @@ def _demo(engine: str, limit: int | None, scheme: Scheme, configured: Configured
         network = importers.load(paths[0])
         assert isinstance(network, FloatModel)
         calibration, images = (arrays.load_real(path, network, PIXEL) for path in paths[1:3])
-        labels = np.load(paths[3], allow_pickle=False)
+        return network, calibration, images, np.load(paths[3], allow_pickle=False)
+
+
+def _demo(engine: str, limit: int | None, scheme: Scheme, configured: Configured, folder: Path | None) -> bool:
+    """Run the demo, print about it, fill ``folder``, and return whether hardware and golden model differ."""
+    network, calibration, images, labels = demo_files()
     with terminal.progress("Calibrating") as update:
         model = quantize(network, calibration, scheme=scheme, progress=update)
     x = model.tensor(model.input).quantize(images)
