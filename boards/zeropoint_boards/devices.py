@@ -57,6 +57,9 @@ class Family:
         The command of Yosys, which makes DSP blocks of multiplications.
     synthesis_without_dsp
         The one which makes logic of them.
+    second
+        What replaces the rest of that command from ``map_luts`` on, up to ``map_cells``, where it fails: Yosys's newer
+        mapper to look-up tables, abc9, ends without a word on some designs, in which the older one finds nothing wrong.
     place
         The YoWASP tool that places and routes.
     cells
@@ -69,6 +72,7 @@ class Family:
 
     synthesis: str
     synthesis_without_dsp: str
+    second: tuple[str, ...]
     place: str
     cells: Mapping[str, tuple[str, int]]
     sites: Mapping[str, str]
@@ -103,6 +107,7 @@ class Device:
 ECP5 = Family(
     synthesis="synth_ecp5",
     synthesis_without_dsp="synth_ecp5 -nodsp",
+    second=("techmap -map +/lattice/latches_map.v", "abc -dress -lut 4:7", "clean"),
     place="nextpnr-ecp5",
     cells={
         "LUT4": ("lut", 1),
@@ -132,6 +137,14 @@ ECP5 = Family(
 ICE40_UP = Family(
     synthesis="synth_ice40 -device u -dsp",
     synthesis_without_dsp="synth_ice40 -device u",
+    second=(
+        "techmap -map +/ice40/latches_map.v",
+        "abc -dress -lut 4",
+        "ice40_wrapcarry -unwrap",
+        "techmap -map +/ice40/ff_map.v",
+        "clean",
+        "opt_lut -tech ice40",
+    ),
     place="nextpnr-ice40",
     cells={
         "SB_LUT4": ("lut", 1),

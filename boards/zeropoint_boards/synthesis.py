@@ -72,18 +72,21 @@ def synthesize(design: Any, device: Device, dsp: bool = True) -> Netlist:
     """
     yosys = tools.yowasp("yosys", "synthesis", EXTRA)
     text = rtlil.convert(design, platform=device, name="top", emit_src=False)
-    script = [
-        "read_rtlil top.il",
-        _COLLISIONS,
-        f"{device.family.synthesis if dsp else device.family.synthesis_without_dsp} -top top",
-        "tee -q -o cells.json stat -json",
-        "write_json top.json",
-    ]
+    family = device.family
+    command = f"{family.synthesis if dsp else family.synthesis_without_dsp} -top top"
+    ways = [[command], [f"{command} -run begin:map_luts", *family.second, f"{command} -run map_cells:"]]
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
         folder = Path(name)
         (folder / "top.il").write_text(text)
-        (folder / "top.ys").write_text("\n".join(script) + "\n")
-        tools.run([*yosys, "-q", "-s", "top.ys"], folder, f"synthesis for {device.device}: Yosys")
+        for way in ways:
+            script = ["read_rtlil top.il", _COLLISIONS, *way, "tee -q -o cells.json stat -json", "write_json top.json"]
+            (folder / "top.ys").write_text("\n".join(script) + "\n")
+            try:
+                tools.run([*yosys, "-q", "-s", "top.ys"], folder, f"synthesis for {device.device}: Yosys")
+                break
+            except ZeropointError:
+                if way is ways[-1]:
+                    raise
         try:
             cells = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
             netlist = without_unread((folder / "top.json").read_bytes(), device.family.unread)

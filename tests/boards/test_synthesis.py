@@ -56,6 +56,33 @@ def test_multiplications_become_dsp_blocks_unless_that_is_forbidden(name):
     assert taken.lut > 100
 
 
+@pytest.mark.parametrize("name", ["LFE5U-85F", "iCE40UP5K"])
+def test_where_the_first_mapper_fails_the_second_one_does_as_well(name, monkeypatch):
+    expected = synthesize(Counter(16), DEVICES[name]).resources
+    scripts, run = [], tools.run
+
+    def failing(command, folder, what, limit=None):
+        scripts.append((folder / "top.ys").read_text())
+        if len(scripts) == 1:
+            raise ZeropointError(f"{what} failed")
+        run(command, folder, what, limit)
+
+    monkeypatch.setattr(tools, "run", failing)
+    taken = synthesize(Counter(16), DEVICES[name]).resources
+    assert ["abc -dress" in script for script in scripts] == [False, True]
+    assert taken.ff == expected.ff
+    assert abs(taken.lut - expected.lut) <= 2
+
+
+def test_a_design_that_neither_mapper_takes_is_refused(monkeypatch):
+    def failing(command, folder, what, limit=None):
+        raise ZeropointError(f"{what} failed with status 1")
+
+    monkeypatch.setattr(tools, "run", failing)
+    with pytest.raises(ZeropointError, match=r"^synthesis for LFE5U-85F: Yosys failed with status 1$"):
+        synthesize(Counter(16), DEVICE)
+
+
 def test_ice40():
     taken = synthesize(Counter(16), DEVICES["iCE40UP5K"]).resources
     assert taken.ff == 16

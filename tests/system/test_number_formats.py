@@ -80,7 +80,8 @@ def on_one(name, model, lanes=4, columns=4):
     if any(form is None for form in forms) or name.startswith("mixed"):
         return replace(config, pe="mixed", weight_bits=8, weight_zero=True)
     if name.startswith("fixed"):
-        return replace(config, pe="mac", weight_bits=max(form.bits for form in forms))
+        # A constant takes 8 bits.
+        return replace(config, weight_bits=max(config.weight_bits, *(form.bits for form in forms)))
     zero = any(form.zero for form in forms)
     bits = max(form.exponent_bits for form in forms) + 1 + zero
     if str(config.pe) == "mixed":  # constants
