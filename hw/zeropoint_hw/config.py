@@ -69,8 +69,8 @@ class AcceleratorConfig:
     pe
         The kind of processing element.
     weight_bits
-        Bits of a weight, in memory as in the PEs: 2 to 8; for shift, those of a code, 2 to 5; 8 for mixed. 0, the
-        default, takes 8, for shift 5.
+        Bits of a weight, in memory as in the PEs: 2 to 8; for shift, those of a code, 2 to 5, or 1 to 4 without a 0; 8
+        for mixed. 0, the default, takes the most.
     weight_zero
         Whether shift has a code for 0, as INQ has; Ristretto's have none, and so a bit less.
     weight_zero_points
@@ -97,7 +97,7 @@ class AcceleratorConfig:
         Size of the activation memory: a multiple of ``lanes``, at most 2^20.
     weight_bytes
         Size of the weight memory: at most 2^20 words of a weight for each PE, and at most the 8 MiB that the host's bus
-        reaches.
+        reaches. 0, the default, takes 288 KiB, or the most if that is less.
     parameter_channels
         Output channels, over all layers, whose bias, multiplier and shift the parameter memory holds: a multiple of
         ``requantizers``.
@@ -132,7 +132,7 @@ class AcceleratorConfig:
     tables: int = 8
     accumulator_width: int = 32
     activation_bytes: int = 64 * 1024
-    weight_bytes: int = 288 * 1024
+    weight_bytes: int = 0
     parameter_channels: int = 2048
     program_words: int = 2048
     weight_source: WeightSource = WeightSource.RAM
@@ -178,6 +178,8 @@ class AcceleratorConfig:
                 f"accumulator_width must be {ACCUMULATOR_WIDTHS[0]} to {ACCUMULATOR_WIDTHS[-1]}, "
                 f"not {self.accumulator_width!r}"
             )
+        if self.weight_bytes == 0:
+            object.__setattr__(self, "weight_bytes", min(288 * 1024, self.memories["weight_bytes"][2]))
         for name, (unit, least, most) in self.memories.items():
             value = getattr(self, name)
             if value % unit or not least <= value <= most:

@@ -140,7 +140,7 @@ def _write(file: IO[bytes], array: Array) -> None:
     file.write(array.data)
 
 
-def load_labels(path: Path) -> npt.NDArray[np.int64]:
+def load_labels(path: Path) -> Array:
     """Return the classes in a ``.npy`` file: integers, one for each sample.
 
     Raises
@@ -157,7 +157,7 @@ def load_labels(path: Path) -> npt.NDArray[np.int64]:
                     f"{_shape_text(*shape)}"
                 )
             _check_length(path, file, shape, dtype)
-            return np.fromfile(file, dtype, shape[0]).astype(np.int64)
+            return np.fromfile(file, dtype, shape[0])
     except OSError as error:
         raise ZeropointError(f"cannot read '{path}': {error.strerror or error}") from error
 

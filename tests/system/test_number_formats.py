@@ -7,13 +7,14 @@ import pytest
 from support.engines import assert_exact, simulated, small
 from support.executed import outputs
 from support.files import random_input
-from support.random_models import random_model
+from support.random_models import ModelBuilder, random_model
 
 from zeropoint import golden
 from zeropoint.compiler import compile_model
 from zeropoint.compiler.configure import configure
 from zeropoint.compiler.verify_program import verify
 from zeropoint.errors import ZeropointError
+from zeropoint.model import Add
 from zeropoint.model.formats import fixed_point, power_of_two
 from zeropoint.numerics import Rounding
 
@@ -135,3 +136,42 @@ def test_wide_codes_do_not_fit_a_narrow_array():
     model = random_model(3, formats=FORMATS["inq5"])
     with pytest.raises(ZeropointError, match=r"is not ±2\^0 … ±2\^1 or 0, with --pe shift --weight-bits 3; leave"):
         compile_model(model, configure(model, {"pe": "shift", "weight_bits": 3}))
+
+
+def test_a_weight_of_0_is_refused_where_there_is_no_code_for_it():
+    model = random_model(3, formats=FORMATS["inq3"])
+    with pytest.raises(
+        ZeropointError, match=r"^operator '\w+' \(\w+\): 0\.0 is not ±2\^0 … ±2\^1, with .* --no-weight-zero; "
+    ):
+        compile_model(model, configure(model, {"weight_zero": False}))
+
+
+@pytest.mark.parametrize("value", [0, 3])
+def test_constants_are_refused_where_weights_are_powers_of_two_alone(value):
+    builder = ModelBuilder(np.random.default_rng(0), formats=FORMATS["ristretto"])
+    model = builder.build(builder.constant(Add, builder.conv(builder.input(4, 4, 3), 5, (1, 1)), 1))
+    constant = model.tensor(model.operators[-1].other)
+    tensors = {**model.tensors, constant.name: replace(constant, data=np.full_like(constant.data, value))}
+    model = replace(model, tensors=tensors)
+    assert configure(model, {}).pe == "mixed"
+    with pytest.raises(
+        ZeropointError, match=rf"^constants: {value}\.0 is not ±2\^0 … ±2\^7, with --pe shift --weight-bits 4"
+    ):
+        compile_model(model, configure(model, {"pe": "shift", "weight_bits": 4, "weight_zero": False}))
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "chosen"),
+    [
+        ("ristretto", {"weight_bits": 4}, ("shift", 4, False)),
+        ("ristretto", {"weight_bits": 0}, ("shift", 4, False)),
+        ("ristretto", {"weight_zero": True}, ("shift", 5, True)),
+        ("ristretto", {"pe": "shift"}, ("shift", 4, False)),
+        ("inq3", {"weight_bits": 5}, ("shift", 5, True)),
+        ("inq2", {"lanes": 1, "columns": 1}, ("shift", 2, True)),
+        ("fixed4", {"weight_bits": 6}, ("mac", 6, True)),
+    ],
+)
+def test_what_is_given_counts_and_the_rest_follows(name, entries, chosen):
+    config = configure(random_model(3, formats=FORMATS[name]), entries)
+    assert (str(config.pe), config.weight_bits, config.weight_zero) == chosen

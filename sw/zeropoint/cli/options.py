@@ -24,6 +24,9 @@ Configured = Callable[["QuantizedModel"], AcceleratorConfig]
 
 PATH = click.Path(path_type=Path)
 
+#: The fields that ``zeropoint.compiler.configure`` chooses where no option does.
+_BY_NETWORK = ("pe", "weight_bits", "weight_zero")
+
 model_argument = click.argument("model", type=PATH)
 
 #: The names are those of ``zeropoint_sim.simulate.ENGINES``, which takes long to import.
@@ -97,6 +100,8 @@ def config_options(function: Function) -> Function:
             flag, kind, default = f"{flag}/--no-{flag[2:]}", None, "yes" if default else "no"
         elif _is_enum(field.type):
             kind = click.Choice([str(kind) for kind in field.type])
+        if field.name in _BY_NETWORK:
+            default = "what the network's weights want"
         help = f"{texts[field.name]}  [default: {default}]"
         wrapped = click.option(flag, type=kind, default=None, help=help)(wrapped)
     file = click.option("--config", type=PATH, help="A TOML file of the following options, with _ for -.")

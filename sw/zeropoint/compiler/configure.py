@@ -12,14 +12,16 @@ from zeropoint_hw.config import AcceleratorConfig, PEKind
 def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorConfig:
     """Return the configuration with these fields.
 
-    Where they are not given, the kind of PE is ``shift`` for a network whose weights are all powers of two, ``mixed``
-    for one in which some are, and ``mac`` for all others; and weights have as many bits as the widest of the network's.
+    Where they are not given (a width of 0 counts as not given), the kind of PE is ``shift`` for a network whose weights
+    are all powers of two, ``mixed`` for one in which some are, and ``mac`` for all others; and weights have as many
+    bits as the widest of the network's.
 
     Raises
     ------
     ValueError, TypeError
         As ``AcceleratorConfig.from_dict``.
     """
+    entries = {name: value for name, value in entries.items() if (name, value) != ("weight_bits", 0)}
     weights = [
         model.tensor(operator.weights)
         for operator in model.operators
@@ -33,10 +35,11 @@ def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorC
         only = len(powers) == len(weights) and not constants
         chosen["pe"] = (PEKind.SHIFT if only else PEKind.MIXED).value
     pe = entries.get("pe", chosen.get("pe"))
-    if pe == PEKind.SHIFT and len(powers) == len(weights) > 0 and not {"weight_bits", "weight_zero"} & entries.keys():
-        zero = any(form.zero for form in powers)
-        chosen |= {"weight_zero": zero, "weight_bits": max(form.exponent_bits for form in powers) + 1 + zero}
+    if pe == PEKind.SHIFT and len(powers) == len(weights) > 0:
+        chosen["weight_zero"] = any(form.zero for form in powers)
+        zero = entries.get("weight_zero", chosen["weight_zero"])
+        chosen["weight_bits"] = max(form.exponent_bits for form in powers) + 1 + zero
     narrow = [tensor.format.bits for tensor in weights if isinstance(tensor.format, FixedPointFormat)]
     if pe not in (PEKind.SHIFT, PEKind.MIXED) and len(narrow) == len(weights) > 0 and not constants:
         chosen["weight_bits"] = max(narrow)
-    return AcceleratorConfig.from_dict(chosen | dict(entries))
+    return AcceleratorConfig.from_dict(chosen | entries)

@@ -284,7 +284,7 @@ def _fill(
             **unchanged(tensor, emitter) | {"input_unsigned": 0},
             gate=emitter.gate(Gate.FIRST),
             weights_unsigned=int(tensor.dtype == "uint8"),
-            weight_base=emitter.add_weights(words, unsigned=tensor.dtype == "uint8"),
+            weight_base=emitter.add_weights(words, part.astype(np.int64), unsigned=tensor.dtype == "uint8"),
             weights_per_tap=int(same),
             pad_value=1,
             y_first=-1,

@@ -38,25 +38,37 @@ class Emitter:
     _stored: dict[object, int] = field(default_factory=dict)
     _words: int = 0
 
-    def add_weights(self, words: Words, operator: Operator | None = None, **kind: bool) -> int:
+    def add_weights(
+        self,
+        words: Words,
+        values: Integers | None = None,
+        operator: Operator | None = None,
+        unsigned: bool = False,
+        coded: bool = False,
+    ) -> int:
         """Append weight words and return the address of the first.
 
         Parameters
         ----------
         words
             Integers ``(words, columns · lanes)``.
+        values
+            The weights among them, without what fills the words; None if all are the compiler's own.
         operator
-            Whose weights they are, if they are not the compiler's own.
-        kind
-            What :func:`encode` wants to know of them, False by default.
+            Whose weights they are, if they are an operator's.
+        unsigned, coded
+            As :func:`encode` takes them.
         """
-        address = self._words
+        address, config = self._words, self.config
         try:
-            codes = encode(self.config, words, **{"unsigned": False, "coded": False} | kind)
+            if values is not None:
+                encode(config, values, unsigned=unsigned, coded=coded, gated=False)
+            codes = encode(config, words, unsigned=unsigned, coded=coded, gated=True)
         except ValueError as error:
             whose = "constants" if operator is None else f"operator '{operator.name}' ({operator.kind})"
+            zero = "" if config.weight_zero else " --no-weight-zero"
             raise ZeropointError(
-                f"{whose}: {error}, with --pe {self.config.pe} --weight-bits {self.config.weight_bits}; leave these "
+                f"{whose}: {error}, with --pe {config.pe} --weight-bits {config.weight_bits}{zero}; leave these "
                 f"options out, so that the network's weights decide"
             ) from None
         self.weight_words.append(codes)

@@ -10,7 +10,9 @@ from zeropoint_hw.config import CODE_BITS, AcceleratorConfig, PEKind
 Codes = npt.NDArray[np.uint8]
 
 
-def encode(config: AcceleratorConfig, weights: npt.NDArray[np.integer], *, unsigned: bool, coded: bool) -> Codes:
+def encode(
+    config: AcceleratorConfig, weights: npt.NDArray[np.integer], *, unsigned: bool, coded: bool, gated: bool
+) -> Codes:
     """Return the codes of integers.
 
     Parameters
@@ -19,6 +21,9 @@ def encode(config: AcceleratorConfig, weights: npt.NDArray[np.integer], *, unsig
         Whether the integers are uint8, which only 8-bit weights are.
     coded
         Whether the array is to take powers of two, on ``mixed``.
+    gated
+        Whether lanes and columns that have a weight of 0 are kept apart by the instruction's gate, where there is no
+        code for it.
 
     Raises
     ------
@@ -27,8 +32,7 @@ def encode(config: AcceleratorConfig, weights: npt.NDArray[np.integer], *, unsig
     """
     if config.pe is PEKind.SHIFT or coded:
         form = power_of_two(config.exponent_bits if not coded else CODE_BITS - 2, config.weight_zero)
-        # Without a code for 0, the instruction's gate keeps the lanes away whose weights these are.
-        values = weights if config.weight_zero else np.where(weights == 0, 1, weights)
+        values = np.where(weights == 0, 1, weights) if gated and not config.weight_zero else weights
         codes: Codes = form.encode(values.astype(np.float64)).astype(np.uint8)
         return codes
     weights, bits = weights.astype(np.int64), config.weight_bits

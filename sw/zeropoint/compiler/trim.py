@@ -27,7 +27,7 @@ def memory_use(program: Program) -> dict[str, int]:
 
 
 def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
-    """Return the configuration without anything that the network does not need.
+    """Return the configuration with all that the network needs, and nothing else.
 
     Lanes, columns, the kind of PE and the width of weights stay as they are; memories, accumulators and whatever else a
     configuration can leave out become what the compiled network takes, and requantizers as few as cost the array no

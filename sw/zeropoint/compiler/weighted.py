@@ -71,7 +71,7 @@ class _Weighted:
             "input_zero_point": input_zero,
             "pad_value": as_byte(input_zero),
             "weight_base": self.emitter.add_weights(
-                packed.words, self.operator, unsigned=self.unsigned, coded=self.coded
+                packed.words, self.weights.integers, self.operator, self.unsigned, self.coded
             ),
             "parameter_base": self.emitter.add_parameters(bias, scaling.multiplier[channels], scaling.shift[channels]),
         }

@@ -5,10 +5,11 @@ metadata is a JSON text with everything else::
 
     {"format": 3, "sha256": "…", "model": {"name", "input", "output", "rounding", "metadata", "tensors", "operators"}}
 
-A tensor is ``{"name", "shape", "dtype", "scale", "zero_point", "axis", "constant"}``. An operator is ``{"kind"}`` and
-the fields of its class in ``zeropoint.model.operators``; a clamp is ``[low, high]``, null where it is infinite; a
-padding is ``[top, bottom, left, right]``. The digest covers the JSON text of ``model`` (keys sorted, no spaces) and the
-bytes of the arrays in the order of their names, so that a damaged file is never taken for a model.
+A tensor is ``{"name", "shape", "dtype", "scale", "zero_point", "axis", "constant", "format"}``; its format is null, or
+``{"kind"}`` with what ``zeropoint.model.formats`` lists for it. An operator is ``{"kind"}`` and the fields of its class
+in ``zeropoint.model.operators``; a clamp is ``[low, high]``, null where it is infinite; a padding is ``[top, bottom,
+left, right]``. The digest covers the JSON text of ``model`` (keys sorted, no spaces) and the bytes of the arrays in the
+order of their names, so that a damaged file is never taken for a model.
 
 The same model always gives the same bytes, and loading gives back the same model.
 """
@@ -27,7 +28,7 @@ from zeropoint.model.operators import MAX_ELEMENTS
 from zeropoint.model.zp_schema import Arrays, model_from_json, model_to_json
 
 #: The version that is written, and the only one that is read. It grows with every change to what a file must hold:
-#: 2 has constant operands of Add, and the value of Pad.
+#: 2 has constant operands of Add, and the value of Pad; 3 has tensors' formats.
 FORMAT = 3
 
 #: Larger files, and larger headers, are refused before they are read.

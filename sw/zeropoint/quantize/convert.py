@@ -177,7 +177,7 @@ def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -
             with np.errstate(over="raise"):
                 return rules.activations(min(lows), max(highs), max(least[name], greatest * _LEAST_OUTPUT))
         except (ValueError, FloatingPointError) as error:
-            raise ZeropointError(f"tensor '{name}' cannot be quantized: {error}") from None
+            raise ZeropointError(f"tensor '{name}' cannot be quantized: {_brief(error)}") from None
 
     quantizations = {model.input: choose(model.input, 0.0)}
     for operator in model.operators:
@@ -200,6 +200,10 @@ def _format(model: FloatModel, name: str, rules: Rules) -> Format | None:
     """Return the format of an activation: that of the scheme, but for what SOFTMAX gives, which has all 8 bits."""
     given = {operator.output for operator in model.operators if isinstance(operator, Softmax)}
     return None if _groups(model)[name] in given else rules.format
+
+
+def _brief(error: Exception) -> str:
+    return "its scale is beyond float32" if isinstance(error, FloatingPointError) else str(error)
 
 
 def _steps(quantization: Quantization, rules: Rules) -> int:
@@ -255,7 +259,7 @@ def _constants(
             quantization = Quantization(tuple(products), (0,) * len(products), None if len(products) == 1 else 0)
     except (ValueError, FloatingPointError) as error:
         raise ZeropointError(
-            f"operator '{operator.name}' ({operator.kind}): its weights cannot be quantized: {error}"
+            f"operator '{operator.name}' ({operator.kind}): its weights cannot be quantized: {_brief(error)}"
         ) from None
     constant = weights.tensor(operator.weights)
     distances = np.abs(constant.integers - weights.quantization.zero_point[0])

@@ -103,14 +103,20 @@ def search(
     """
     if scheme not in WIDTHS:
         raise ZeropointError(f"the scheme '{scheme.value}' has no widths to search; search dynamic-fixed or pow2")
-    if not 0 <= acceptable_loss <= 1:
-        raise ZeropointError(f"the acceptable loss must be 0 to 1, not {acceptable_loss:g}")
+    if not 0 <= acceptable_loss < 1:
+        raise ZeropointError(f"the acceptable loss must be 0 to below 100 points, not {100 * acceptable_loss:g}")
     widths = WIDTHS[scheme]
     x = float_reference.check_input(model, calibration)
-    reference = _classes(float_reference.run_output(model, x))
-    right = reference if labels is None else _checked(labels, len(x))
+    scores = float_reference.run_output(model, x)
+    reference, classes = _classes(scores), scores[0].size
+    right = reference if labels is None else _checked(labels, len(x), classes)
     float_accuracy = float(np.mean(reference == right))
     limit = float_accuracy - acceptable_loss
+    if limit <= 1 / classes:
+        raise ZeropointError(
+            f"model '{model.name}': the float network is right on {float_accuracy:.1%} of the samples, which less the "
+            f"acceptable {100 * acceptable_loss:g} points is no more than chance; check the labels, or accept less"
+        )
     seen = observe(model, x, dynamic_rules(8), method, percentile, bias_correction, lambda done: progress(done / 4))
     groups = [operator.name for operator in model.operators if isinstance(operator, Weighted)]
     if scheme is Scheme.DYNAMIC_FIXED:
@@ -129,8 +135,9 @@ def search(
     wide = dict.fromkeys(groups, widths[0])
     if attempt(wide).accuracy < limit:
         raise ZeropointError(
-            f"model '{model.name}': with {widths[0]} bits everywhere {attempt(wide).accuracy:.4f} of the samples are "
-            f"right, and {float_accuracy:.4f} in floats: more than the acceptable loss of {acceptable_loss:g}"
+            f"model '{model.name}': with {widths[0]} bits everywhere {attempt(wide).accuracy:.1%} of the samples are "
+            f"right, and {float_accuracy:.1%} in floats, which is more than {100 * acceptable_loss:g} points apart; "
+            f"accept more, or use affine-int8"
         )
     alone: dict[str, tuple[Trial, ...]] = {}
     narrow = dict(wide)
@@ -177,11 +184,16 @@ def _classes(outputs: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
     return np.argmax(outputs.reshape(len(outputs), -1), axis=1)
 
 
-def _checked(labels: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
+def _checked(labels: npt.ArrayLike, count: int, classes: int) -> npt.NDArray[np.int64]:
     """Return labels, one for each sample."""
     array = np.asarray(labels)
     if array.dtype.kind not in "iu" or array.shape != (count,):
         raise ZeropointError(
             f"the labels must be {count} integers, one for each sample, not {array.dtype}{array.shape}"
+        )
+    if array.min() < 0 or array.max() >= classes:
+        raise ZeropointError(
+            f"the labels must be 0 to {classes - 1}, which number the network's outputs, not {array.min()} to "
+            f"{array.max()}"
         )
     return array.astype(np.int64)

@@ -83,8 +83,19 @@ def test_each_groups_own_curve_goes_from_wide_to_narrow_and_ends_where_it_fails(
     ("options", "message"),
     [
         ({"scheme": Scheme.INQ}, r"^the scheme 'inq' has no widths to search; search dynamic-fixed or pow2$"),
-        ({"acceptable_loss": 1.5}, r"^the acceptable loss must be 0 to 1, not 1.5$"),
+        ({"acceptable_loss": 1.5}, r"^the acceptable loss must be 0 to below 100 points, not 150$"),
         ({"labels": np.zeros(3, np.int64)}, r"^the labels must be 300 integers, one for each sample, not int64\(3,\)$"),
+        (
+            {"labels": np.arange(300) % 9},
+            r"^the labels must be 0 to 7, which number .* outputs, not 0 to 8$",
+        ),
+        ({"labels": np.arange(300) % 8 - 1}, r"^the labels must be 0 to 7, .*, not -1 to 6$"),
+        ({"labels": np.full(300, 1 << 63, np.uint64)}, r"^the labels must be 0 to 7, .*, not 9223372036854775808 to "),
+        (
+            {"labels": np.zeros(300, np.int64)},
+            r"less the acceptable 10 points is no more than chance; check ",
+        ),
+        ({"acceptable_loss": 0.9}, r"the float network is right on .* is no more than chance"),
         ({"labels": np.zeros(300)}, r"^the labels must be 300 integers, one for each sample, not float64"),
     ],
 )
@@ -99,5 +110,5 @@ def test_a_loss_that_even_the_widest_formats_exceed_is_refused():
     # Classes a millionth apart, which 8 bits do not tell from each other.
     x = RNG.normal(size=(100, 3)).astype(np.float32)
     network = fully_connected(np.array([[1, 0, 0], [1, 1e-6, 0], [1, 0, 1e-6]]))
-    with pytest.raises(ZeropointError, match=r"with 8 bits everywhere 0\.\d+ of the samples are right, and 1\.0000 in"):
+    with pytest.raises(ZeropointError, match=r"with 8 bits everywhere \d+\.\d% of the samples are right, and 100"):
         search(network, x, scheme=Scheme.DYNAMIC_FIXED, acceptable_loss=0.1)
