@@ -10,8 +10,9 @@ def adder_tree(
 ) -> tuple[Value, Value | None, int]:
     """Return the sum of signed terms, the carry that is left, and the sum's latency.
 
-    Takes new terms in every cycle. There is a register after every second level of adders and after the last, so that
-    the latency is half the levels, rounded up.
+    Takes new terms in every cycle. There is a register after the last level of adders and after every second one before
+    it, so that the latency is half the levels, rounded up. Where they are odd the first level is alone: terms that come
+    from DSP blocks have a long way to their adders.
 
     Parameters
     ----------
@@ -30,13 +31,14 @@ def adder_tree(
     if carries is not None and len(carries) != len(terms):
         raise ValueError(f"carries must be as many as terms, {len(terms)}, not {len(carries)}")
     sums, left = list(terms), list(carries or ())
+    levels = (len(sums) - 1).bit_length()
     latency = level = 0
     while len(sums) > 1:
         level += 1
         pairs = zip(sums[::2], sums[1::2], strict=True)
         # Carries go in as early as adders can take them, for registers are what waiting costs.
         sums = [_sum(m, a, b) if carries is None else add_carry(a, b, left.pop()) for a, b in pairs]
-        if level % 2 == 0 or len(sums) == 1:
+        if (levels - level) % 2 == 0:
             latency += 1
             sums = [_registered(m, value, f"{name}_{level}_{index}") for index, value in enumerate(sums)]
             left = [_registered(m, value, f"{name}_{level}_carry{index}") for index, value in enumerate(left)]

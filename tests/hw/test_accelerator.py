@@ -449,7 +449,7 @@ class TestFaultsAreSeen:
     @pytest.mark.parametrize("piece", range(3))
     def test_wrong_parameter(self, piece):
         def spoil(program, rom):
-            amount = (100, 1 << 25, 1)[piece]
+            amount = (1 << 14, 1 << 25, 1)[piece]
             return replace(
                 rom, parameters=[(*row[:piece], row[piece] - amount, *row[piece + 1 :]) for row in rom.parameters]
             )
