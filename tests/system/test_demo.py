@@ -1,6 +1,7 @@
-"""The demo network on the hardware: every image, both engines, arrays of several shapes, both schemes."""
+"""The demo network on the hardware: every image, both engines, arrays of several shapes, all schemes."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support.engines import assert_exact, need, simulated
 import zeropoint
 from zeropoint import arrays, golden, importers
 from zeropoint.compiler import storage
+from zeropoint.compiler.configure import configure
 from zeropoint.model import zp_file
 from zeropoint.quantize import Scheme, quantize
 from zeropoint_hw.config import AcceleratorConfig
@@ -76,6 +78,9 @@ SHAPES = [
 @pytest.mark.parametrize("config", SHAPES, ids=lambda config: f"{config.lanes}x{config.columns}-{config.pe}")
 def test_arrays_of_every_shape(config, scheme):
     model, x = demo(scheme)
+    wanted = configure(model, {})
+    if wanted.pe == "shift":
+        config = replace(config, pe="shift", weight_bits=wanted.weight_bits, weight_zero=wanted.weight_zero)
     result = simulated(model, x[:2], config)
     assert_exact(result)
     assert len(np.unique(result.outputs)) > 10

@@ -366,7 +366,7 @@ def test_qgemm_with_float_output(tmp_path: Path) -> None:
 def test_unknown_rounding(tmp_path: Path) -> None:
     model = vector().add("Relu", "x.d", "y").qdq("y", 0.1).model("y.d")
     helper.set_model_props(model, {"zeropoint.rounding": "never"})
-    message = "its metadata say zeropoint.rounding = 'never'; 'double' or 'single' is expected"
+    message = "its metadata say zeropoint.rounding = 'never'; 'double' or 'single' or 'even' is expected"
     assert refused(tmp_path, model) == message
 
 
