@@ -19,6 +19,8 @@ class PEKind(StrEnum):
     SHIFT = "shift"
     #: ``mac`` for some layers, and for others weights that are powers of two, in codes.
     MIXED = "mixed"
+    #: ``x · w`` of small floating-point numbers, added up exactly.
+    MINIFLOAT = "minifloat"
 
 
 class WeightSource(StrEnum):
@@ -43,10 +45,14 @@ WEIGHT_BITS = {
     PEKind.FOLD: (8, 7, 6, 5, 4, 3, 2),
     PEKind.SHIFT: (CODE_BITS, 4, 3, 2),
     PEKind.MIXED: (8,),
+    PEKind.MINIFLOAT: (8, 7, 6, 5, 4, 3, 2),
 }
 
-#: Bits that an accumulator may have.
-ACCUMULATOR_WIDTHS = range(20, 33)
+#: Bits that an accumulator of integers may have.
+_INTEGER_WIDTHS = range(20, 33)
+
+#: Exponent bits of minifloats where the user does not say.
+_EXPONENT_BITS = 4
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -71,6 +77,12 @@ class AcceleratorConfig:
     weight_bits
         Bits of a weight, in memory as in the PEs: 2 to 8; for shift, those of a code, 2 to 5, or 1 to 4 without a 0; 8
         for mixed. 0, the default, takes the most.
+    activation_bits
+        Bits of an activation: 8; for minifloat, those of a code, up to 8. 0, the default, takes the most.
+    exponent_bits
+        Bits of the exponents of minifloat's weights and activations, at least 1 and up to 1 less than those of either;
+        what is left after them and the sign is the mantissa's. 0 for other kinds. For minifloat, 0, the default,
+        takes 4, or the most if that is less.
     weight_zero
         Whether shift has a code for 0, as INQ has; Ristretto's have none, and so a bit less.
     weight_zero_points
@@ -92,7 +104,8 @@ class AcceleratorConfig:
         Tables of 256 bytes, up to 15: LOGISTIC and LEAKY_RELU take one each, and inputs of CONCATENATION whose scale
         changes.
     accumulator_width
-        Bits of an accumulator, 20 to 32. The compiler refuses a layer whose worst case does not fit.
+        Bits of an accumulator, 20 to 32; for minifloat, those of a product, or up to 15 more. The compiler refuses a
+        layer whose worst case does not fit. 0, the default, takes the most.
     activation_bytes
         Size of the activation memory: a multiple of ``lanes``, at most 2^20.
     weight_bytes
@@ -121,6 +134,8 @@ class AcceleratorConfig:
     requantizers: int = 0
     pe: PEKind = PEKind.MAC
     weight_bits: int = 0
+    activation_bits: int = 0
+    exponent_bits: int = 0
     weight_zero: bool = True
     weight_zero_points: bool = True
     dsp: bool = True
@@ -130,7 +145,7 @@ class AcceleratorConfig:
     left_shift: bool = True
     ties_to_even: bool = True
     tables: int = 8
-    accumulator_width: int = 32
+    accumulator_width: int = 0
     activation_bytes: int = 64 * 1024
     weight_bytes: int = 0
     parameter_channels: int = 2048
@@ -169,15 +184,16 @@ class AcceleratorConfig:
         if self.weight_bits not in allowed:
             bits = f"{allowed[-1]} to {allowed[0]}" if len(allowed) > 1 else f"{allowed[0]}"
             raise ValueError(f"weight_bits must be {bits} for pe = {self.pe!s}, not {self.weight_bits!r}")
+        self._check_formats()
         if self.window_taps == 0:
             object.__setattr__(self, "window_taps", min(3, self.lanes))
         if not 1 <= self.window_taps <= self.lanes:
             raise ValueError(f"window_taps must be 1 to lanes = {self.lanes}, not {self.window_taps!r}")
-        if self.accumulator_width not in ACCUMULATOR_WIDTHS:
-            raise ValueError(
-                f"accumulator_width must be {ACCUMULATOR_WIDTHS[0]} to {ACCUMULATOR_WIDTHS[-1]}, "
-                f"not {self.accumulator_width!r}"
-            )
+        widths = self.accumulator_widths
+        if self.accumulator_width == 0:
+            object.__setattr__(self, "accumulator_width", widths[-1])
+        if self.accumulator_width not in widths:
+            raise ValueError(f"accumulator_width must be {widths[0]} to {widths[-1]}, not {self.accumulator_width!r}")
         if self.weight_bytes == 0:
             object.__setattr__(self, "weight_bytes", min(288 * 1024, self.memories["weight_bytes"][2]))
         for name, (unit, least, most) in self.memories.items():
@@ -185,6 +201,22 @@ class AcceleratorConfig:
             if value % unit or not least <= value <= most:
                 multiple = f"a multiple of {unit} from " if unit > 1 else ""
                 raise ValueError(f"{name} must be {multiple}{least} to {most}, not {value!r}")
+
+    def _check_formats(self) -> None:
+        """Fill in and check the widths of activations and exponents."""
+        floats = self.pe is PEKind.MINIFLOAT
+        if self.activation_bits == 0:
+            object.__setattr__(self, "activation_bits", 8)
+        least = 2 if floats else 8
+        if not least <= self.activation_bits <= 8:
+            bits = "2 to 8" if floats else "8"
+            raise ValueError(f"activation_bits must be {bits} for pe = {self.pe!s}, not {self.activation_bits!r}")
+        most = min(self.weight_bits, self.activation_bits) - 1 if floats else 0
+        if floats and self.exponent_bits == 0:
+            object.__setattr__(self, "exponent_bits", min(_EXPONENT_BITS, most))
+        if not floats <= self.exponent_bits <= most:
+            bits = f"1 to {most}" if floats else "0"
+            raise ValueError(f"exponent_bits must be {bits} for pe = {self.pe!s}, not {self.exponent_bits!r}")
 
     @property
     def memories(self) -> dict[str, tuple[int, int, int]]:
@@ -208,9 +240,27 @@ class AcceleratorConfig:
         return self.requantizers * (6 if self.elementwise else 4)
 
     @property
-    def exponent_bits(self) -> int:
+    def code_exponent_bits(self) -> int:
         """Bits of the exponent in a code of a power of two."""
         return self.weight_bits - 1 - self.weight_zero
+
+    @property
+    def significand_bits(self) -> tuple[int, int]:
+        """Bits of the magnitudes that minifloat multiplies: the activation's and the weight's."""
+        return self.activation_bits - self.exponent_bits, self.weight_bits - self.exponent_bits
+
+    @property
+    def accumulator_widths(self) -> range:
+        """Bits that an accumulator may have."""
+        if self.pe is PEKind.MINIFLOAT:
+            product = 1 + sum(self.significand_bits) + 2 * ((1 << self.exponent_bits) - 2)
+            return range(product, product + 16)
+        return _INTEGER_WIDTHS
+
+    @property
+    def value_width(self) -> int:
+        """Bits of a sum on its way from the accumulators to the requantizers."""
+        return max(32, self.accumulator_width)
 
     @property
     def word_bits(self) -> int:
@@ -279,12 +329,13 @@ class AcceleratorConfig:
         word = sum((size.bit_length() - 1) << 4 * index for index, size in enumerate(sizes))
         word |= list(PEKind).index(self.pe) << 12 | self.max_pooling << 15
         word |= self.elementwise << 16 | self.left_shift << 17 | self.tables << 18
-        return word | self.window_taps - 1 << 22 | self.accumulator_width - ACCUMULATOR_WIDTHS[0] << 28
+        return word | self.window_taps - 1 << 22 | self.accumulator_width - self.accumulator_widths[0] << 28
 
     @property
     def format_word(self) -> int:
         """What it tells of its number formats; ``isa.Register.FORMATS`` says in which bits."""
-        return self.weight_bits | self.weight_zero << 4 | self.ties_to_even << 5 | self.weight_zero_points << 6
+        word = self.weight_bits | self.weight_zero << 4 | self.ties_to_even << 5 | self.weight_zero_points << 6
+        return word | self.exponent_bits << 7 | self.activation_bits << 10
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""

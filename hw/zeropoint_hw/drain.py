@@ -35,7 +35,7 @@ class Drain(wiring.Component):
         ``Level.CHUNK`` but in an output's last beat, where it is the loop that moves on after the output.
     beat_pools : Out(1)
         Further outputs of the same pooling window follow this output.
-    values : Out(ArrayLayout(signed(32), requantizers))
+    values : Out(ArrayLayout(signed(config.value_width), requantizers))
         The beat's accumulators, the first channel first.
     """
 
@@ -56,7 +56,7 @@ class Drain(wiring.Component):
                 "beat": Out(1),
                 "beat_level": Out(LEVEL_WIDTH),
                 "beat_pools": Out(1),
-                "values": Out(data.ArrayLayout(signed(32), config.requantizers)),
+                "values": Out(data.ArrayLayout(signed(config.value_width), config.requantizers)),
             }
         )
 

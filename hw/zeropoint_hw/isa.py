@@ -326,7 +326,7 @@ class Register(IntEnum):
     #: Reads ``IDENTIFICATION``.
     IDENTIFICATION = 0
     #: Bits 3…0, 7…4, 11…8: log2 of lanes, columns, requantizers; 14…12: the PE kind; 15: max pooling; 16: elementwise;
-    #: 17: left shift; 21…18: tables; 27…22: window taps minus one; 31…28: accumulator width minus 20.
+    #: 17: left shift; 21…18: tables; 27…22: window taps minus one; 31…28: accumulator width, minus the least there is.
     CONFIGURATION = 1
     #: Writing ``Command.RUN`` runs the program from its start, ``Command.STEP`` one instruction from where the last
     #: step ended; reads 1 while it runs.
@@ -343,7 +343,8 @@ class Register(IntEnum):
     STALL_FLUSH = 7
     #: Instructions executed.
     INSTRUCTIONS = 8
-    #: Bits 3…0: the weights' bits; 4: weights have a code for 0; 5: ties to even; 6: weights have zero points.
+    #: Bits 3…0: the weights' bits; 4: weights have a code for 0; 5: ties to even; 6: weights have zero points; 9…7: the
+    #: exponents' bits; 14…10: the activations' bits.
     FORMATS = 9
 
 

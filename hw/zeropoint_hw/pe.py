@@ -115,16 +115,16 @@ class ShiftPE(ProcessingElement):
     carries = True
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        super().__init__(config, OPERAND.width + (1 << config.exponent_bits) - 1)
+        super().__init__(config, OPERAND.width + (1 << config.code_exponent_bits) - 1)
 
     @classmethod
     def latency(cls, config: AcceleratorConfig) -> int:
-        return ShiftProduct.latency_of(config.exponent_bits)
+        return ShiftProduct.latency_of(config.code_exponent_bits)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        m.submodules.product = product = ShiftProduct(config.exponent_bits, config.weight_zero, OPERAND.width)
+        m.submodules.product = product = ShiftProduct(config.code_exponent_bits, config.weight_zero, OPERAND.width)
         m.d.comb += [
             product.activation.eq(self.activation),
             product.code.eq(self.weight),

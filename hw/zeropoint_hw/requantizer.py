@@ -125,7 +125,7 @@ class Requantizer(wiring.Component):
         Held still.
     beat, beat_level, beat_pools : In
         A beat, the loop that moves on after it, and whether it is to be pooled; passed along with the data.
-    values : In(ArrayLayout(signed(32), count))
+    values : In(ArrayLayout(signed(config.value_width), count))
         Accumulators.
     parameters : In(ArrayLayout(ParameterLayout, count))
         The channels' parameters.
@@ -149,7 +149,7 @@ class Requantizer(wiring.Component):
                 "beat": In(1),
                 "beat_level": In(LEVEL_WIDTH),
                 "beat_pools": In(1),
-                "values": In(data.ArrayLayout(signed(32), count)),
+                "values": In(data.ArrayLayout(signed(config.value_width), count)),
                 "parameters": In(data.ArrayLayout(ParameterLayout, count)),
                 "result_beat": Out(1),
                 "result_level": Out(LEVEL_WIDTH),

@@ -19,13 +19,17 @@ def configurations(draw):
     zero = pe is not PEKind.SHIFT or draw(st.booleans())
     bits = draw(st.sampled_from(WEIGHT_BITS[pe])) - (not zero)
     kind = {"lanes": lanes, "columns": columns, "pe": pe, "weight_bits": bits, "weight_zero": zero}
-    _, least, most = AcceleratorConfig(**kind, weight_bytes=2 * lanes * columns).memories["weight_bytes"]
+    if pe is PEKind.MINIFLOAT:
+        kind["activation_bits"] = draw(st.integers(2, 8))
+        kind["exponent_bits"] = draw(st.integers(1, min(bits, kind["activation_bits"]) - 1))
+    plain = AcceleratorConfig(**kind, weight_bytes=2 * lanes * columns)
+    _, least, most = plain.memories["weight_bytes"]
     return AcceleratorConfig(
         **kind,
         requantizers=requantizers,
         ties_to_even=draw(st.booleans()),
         window_taps=draw(st.integers(1, lanes)),
-        accumulator_width=draw(st.integers(20, 32)),
+        accumulator_width=draw(st.sampled_from(plain.accumulator_widths)),
         activation_bytes=lanes * draw(st.integers(2, (1 << 20) // lanes)),
         weight_bytes=draw(st.integers(least, most)),
         parameter_channels=requantizers * draw(st.integers(2, (1 << 16) // requantizers)),
@@ -104,8 +108,8 @@ def test_is_frozen():
 @pytest.mark.parametrize(
     ("entries", "error", "message"),
     [
-        ({"pe": 1}, TypeError, "pe must be one of mac, fold, shift, mixed, not 1"),
-        ({"pe": "shft"}, ValueError, "pe must be one of mac, fold, shift, mixed, not 'shft'"),
+        ({"pe": 1}, TypeError, "pe must be one of mac, fold, shift, mixed, minifloat, not 1"),
+        ({"pe": "shft"}, ValueError, "pe must be one of mac, fold, shift, mixed, minifloat, not 'shft'"),
         ({"weight_source": None}, TypeError, "weight_source must be one of ram, rom, not None"),
         ({"weight_source": "flash"}, ValueError, "weight_source must be one of ram, rom, not 'flash'"),
         ({"tables": 16}, ValueError, "tables must be 0 to 15, not 16"),
@@ -139,6 +143,19 @@ def test_is_frozen():
         ({"weight_zero": False}, ValueError, "weight_zero is for pe = shift only, not mac"),
         ({"window_taps": 9}, ValueError, "window_taps must be 1 to lanes = 8, not 9"),
         ({"window_taps": -1}, ValueError, "window_taps must be 1 to lanes = 8, not -1"),
+        ({"activation_bits": 7}, ValueError, "activation_bits must be 8 for pe = mac, not 7"),
+        (
+            {"activation_bits": 9, "pe": "minifloat"},
+            ValueError,
+            "activation_bits must be 2 to 8 for pe = minifloat, not 9",
+        ),
+        ({"exponent_bits": 4}, ValueError, "exponent_bits must be 0 for pe = mac, not 4"),
+        (
+            {"exponent_bits": 5, "pe": "minifloat", "weight_bits": 5},
+            ValueError,
+            "exponent_bits must be 1 to 4 for pe = minifloat, not 5",
+        ),
+        ({"accumulator_width": 53, "pe": "minifloat"}, ValueError, "accumulator_width must be 37 to 52, not 53"),
         ({"accumulator_width": 19}, ValueError, "accumulator_width must be 20 to 32, not 19"),
         ({"accumulator_width": 33}, ValueError, "accumulator_width must be 20 to 32, not 33"),
         (
@@ -174,9 +191,9 @@ def test_is_frozen():
             {"lane": 8},
             ValueError,
             "there is no configuration field 'lane'; there are lanes, columns, requantizers, pe, weight_bits, "
-            "weight_zero, weight_zero_points, dsp, window_taps, max_pooling, elementwise, left_shift, ties_to_even, "
-            "tables, accumulator_width, activation_bytes, weight_bytes, parameter_channels, program_words, "
-            "weight_source",
+            "activation_bits, exponent_bits, weight_zero, weight_zero_points, dsp, window_taps, max_pooling, "
+            "elementwise, left_shift, ties_to_even, tables, accumulator_width, activation_bytes, weight_bytes, "
+            "parameter_channels, program_words, weight_source",
         ),
     ],
 )

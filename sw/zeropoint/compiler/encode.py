@@ -31,7 +31,7 @@ def encode(
         If one of them has no code; the message says what the array holds.
     """
     if config.pe is PEKind.SHIFT or coded:
-        form = power_of_two(config.exponent_bits if not coded else CODE_BITS - 2, config.weight_zero)
+        form = power_of_two(config.code_exponent_bits if not coded else CODE_BITS - 2, config.weight_zero)
         values = np.where(weights == 0, 1, weights) if gated and not config.weight_zero else weights
         codes: Codes = form.encode(values.astype(np.float64)).astype(np.uint8)
         return codes

@@ -10,7 +10,7 @@ from zeropoint.compiler.program import Program
 from zeropoint.compiler.verify_program import array_cycles, last_write, written_columns
 from zeropoint.errors import ZeropointError
 from zeropoint.model import QuantizedModel
-from zeropoint_hw.config import ACCUMULATOR_WIDTHS, AcceleratorConfig
+from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
 
 
@@ -40,7 +40,7 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
     """
     largest: dict[str, Any] = {field: most for field, (_, _, most) in config.memories.items()}
     everything: dict[str, Any] = dict.fromkeys(FEATURES, True)
-    widest = replace(config, accumulator_width=ACCUMULATOR_WIDTHS[-1], **everything, **largest)
+    widest = replace(config, accumulator_width=0, **everything, **largest)
     program = compile_model(model, widest)
     most = _cycles(compile_model(model, replace(widest, requantizers=config.channels))) * 101 // 100
     for count in (1 << bit for bit in range(config.requantizers.bit_length() - 1)):
@@ -69,7 +69,8 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
             return False
         return True
 
-    return replace(trimmed, accumulator_width=ACCUMULATOR_WIDTHS[bisect_left(ACCUMULATOR_WIDTHS[:-1], True, key=fits)])
+    widths = config.accumulator_widths
+    return replace(trimmed, accumulator_width=widths[bisect_left(widths[:-1], True, key=fits)])
 
 
 def _cycles(program: Program) -> int:
