@@ -156,7 +156,7 @@ class Accelerator(wiring.Component):
 
         # From the array to the requantizers, by way of the pair scalers where there are two operands.
         beat, values = Cat(drain.beat, drain.beat_level, drain.beat_pools), list(drain.values)
-        if config.elementwise:
+        if config.pairs:
             paired = instruction.accumulate == Accumulate.PAIR
             beat = Mux(paired, delay(m, beat, PairScaler.LATENCY, "pair_beat"), beat)
             for index, value in enumerate(drain.values):

@@ -95,7 +95,7 @@ class Array(wiring.Component):
             value = extend(byte, i.input_unsigned)
             operand = Signal(OPERAND, name=f"operand{lane}")
             m.d.sync += byte.eq(Mux(self.mask[lane], self.activations[lane], i.pad_value))
-            m.d.sync += operand.eq(value - i.input_zero_point if pe_class.subtracts_input_zero_point else value)
+            m.d.sync += operand.eq(pe_class.operand(value, i.input_zero_point))
             operands.append(operand)
         flags = delay(m, Cat(self.valid, self.first, self.last & self.valid, self.level), self.WEIGHT_DELAY, "flags")
 
@@ -105,7 +105,7 @@ class Array(wiring.Component):
             m.submodules.history = history = History(config)
             # The instruction is there long before its activations.
             value, pad = extend(i.pad_value, i.input_unsigned), Signal(OPERAND)
-            m.d.sync += pad.eq(value - i.input_zero_point if pe_class.subtracts_input_zero_point else value)
+            m.d.sync += pad.eq(pe_class.operand(value, i.input_zero_point))
             m.d.comb += [
                 history.valid.eq(flags[0]),
                 history.level.eq(flags[3:]),
@@ -144,11 +144,13 @@ class Array(wiring.Component):
         m.d.sync += [self.done.eq(last), self.done_level.eq(level)]
         # One adder serves all ways to accumulate: what it adds to is nothing where a sum begins or a greater operand
         # takes its place, and a second operand goes above the first, whose bits stay as they are.
-        width = OPERAND_SUM.width
+        width = config.accumulator_width if config.pe is PEKind.MINIFLOAT else OPERAND_SUM.width
         greatest = i.accumulate == Accumulate.MAX if config.max_pooling else Const(0)
-        second = (i.accumulate == Accumulate.PAIR) & ~first if config.elementwise else Const(0)
+        second = (i.accumulate == Accumulate.PAIR) & ~first if config.pairs else Const(0)
         for total, carry, accumulator in zip(sums, left, self.accumulators, strict=True):
             greater = total[:width].as_signed() > accumulator[:width].as_signed()
+            if config.pe is PEKind.MINIFLOAT and carry is not None:
+                greater = add_carry(accumulator, ~total, ~carry)[-1]
             term = Mux(second, total[:width] << width, total)
             with m.If(valid & (first | ~greatest | greater)):
                 base = Mux(first | greatest | second, 0, accumulator)

@@ -237,7 +237,14 @@ class AcceleratorConfig:
     @property
     def requantizer_multipliers(self) -> int:
         """Multipliers outside the array: four for each 32-bit product, two more where ADD scales an operand."""
+        if self.pe is PEKind.MINIFLOAT:
+            return 0
         return self.requantizers * (6 if self.elementwise else 4)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether two activations can be set side by side in an accumulator; minifloat adds those of ADD up exactly."""
+        return self.elementwise and self.pe is not PEKind.MINIFLOAT
 
     @property
     def code_exponent_bits(self) -> int:

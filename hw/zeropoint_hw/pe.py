@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.barrel import ShiftProduct
 from zeropoint_hw.config import CODE_BITS, AcceleratorConfig, PEKind
+from zeropoint_hw.float_product import FloatProduct
 from zeropoint_hw.lut_multiplier import LutMultiplier
 from zeropoint_hw.multiplier import Multiplier
 
@@ -16,8 +17,7 @@ OPERAND = signed(9)
 class ProcessingElement(wiring.Component):
     """What every kind of PE promises: one product a cycle, :meth:`latency` cycles after its operands, never stalling.
 
-    The array subtracts the activations' zero point once for a lane, where the kind says so
-    (:attr:`subtracts_input_zero_point`).
+    What all columns would do alike with an activation, the array does once for a lane: :meth:`operand`.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class ProcessingElement(wiring.Component):
     Members
     -------
     activation : In(signed(9))
-        The activation, its zero point subtracted if so agreed.
+        What :meth:`operand` makes of the activation.
     weight : In(config.weight_bits)
         As it lies in the weight memory.
     weights_unsigned : In(1)
@@ -46,8 +46,6 @@ class ProcessingElement(wiring.Component):
         What the adder tree is to add to ``product``.
     """
 
-    #: Whether activations come with their zero point subtracted.
-    subtracts_input_zero_point = True
     #: Whether there is ever a carry.
     carries = False
 
@@ -70,6 +68,11 @@ class ProcessingElement(wiring.Component):
     def latency(cls, config: AcceleratorConfig) -> int:
         """Return the cycles from the operands to ``product``."""
         return Multiplier.LATENCY if config.dsp else 1 + LutMultiplier.latency_of(_factor_width(config))
+
+    @staticmethod
+    def operand(activation: Value, zero_point: Value) -> Value:
+        """Return what the PEs take for an activation, extended to 9 bits: the difference from its zero point."""
+        return activation - zero_point
 
     def _multiply(self, m: Module, weight: Value) -> None:
         """Multiply the activation by a signed number of :func:`_factor_width` bits."""
@@ -101,7 +104,9 @@ class MacPE(ProcessingElement):
 class FoldPE(ProcessingElement):
     """``x · w``: the zero points' terms are in the bias, and in ``Zw · Σx``, which the drain subtracts."""
 
-    subtracts_input_zero_point = False
+    @staticmethod
+    def operand(activation: Value, zero_point: Value) -> Value:
+        return activation
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -151,6 +156,40 @@ class MixedPE(ProcessingElement):
         return m
 
 
+class MinifloatPE(ProcessingElement):
+    """``x · w`` of minifloats, as an integer: significands multiplied, and the product shifted by both exponents.
+
+    Activations lie in memory as integers in the order of what they stand for; the PEs take sign and magnitude. Weights
+    have these in memory too. Unit of the product is that of the activations' format times that of the weights'.
+    """
+
+    carries = True
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        super().__init__(config, config.accumulator_widths[0])
+
+    @classmethod
+    def latency(cls, config: AcceleratorConfig) -> int:
+        return FloatProduct.latency_of(config)
+
+    @staticmethod
+    def operand(activation: Value, zero_point: Value) -> Value:
+        sign = activation[-1]
+        magnitude = (activation ^ sign.replicate(len(activation))) + sign
+        return Cat(magnitude[: OPERAND.width - 1], sign).as_signed()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.product = product = FloatProduct(self._config)
+        m.d.comb += [
+            product.activation.eq(Cat(self.activation[: self._config.activation_bits - 1], self.activation[-1])),
+            product.weight.eq(self.weight),
+            self.product.eq(product.product),
+            self.carry.eq(product.carry),
+        ]
+        return m
+
+
 def _factor_width(config: AcceleratorConfig) -> int:
     """Return the bits of what activations are multiplied by."""
     wide = config.weight_zero_points or config.pe is PEKind.MIXED
@@ -164,9 +203,10 @@ def extend(byte: Signal, is_unsigned: Signal) -> Signal:
 
 
 #: The PE of each kind.
-PROCESSING_ELEMENTS: dict[PEKind, type[MacPE] | type[FoldPE] | type[ShiftPE] | type[MixedPE]] = {
+PROCESSING_ELEMENTS: dict[PEKind, type[MacPE] | type[FoldPE] | type[ShiftPE] | type[MixedPE] | type[MinifloatPE]] = {
     PEKind.MAC: MacPE,
     PEKind.FOLD: FoldPE,
     PEKind.SHIFT: ShiftPE,
     PEKind.MIXED: MixedPE,
+    PEKind.MINIFLOAT: MinifloatPE,
 }

@@ -1,12 +1,13 @@
-"""The requantizer: int32 accumulators to activations, in gemmlowp's fixed-point arithmetic."""
+"""The requantizer: accumulators to activations, int32 ones in gemmlowp's fixed-point arithmetic."""
 
 from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, ParameterLayout, delay
+from zeropoint_hw.minifloat_requantizer import MinifloatRequantizerLane
 from zeropoint_hw.multiplier import UNSIGNED_WIDTH, multiply
 from zeropoint_hw.shift import SHIFT_LATENCY, shift_right
 
@@ -14,7 +15,7 @@ from zeropoint_hw.shift import SHIFT_LATENCY, shift_right
 class RequantizerLane(wiring.Component):
     """``clamp(MultiplyByQuantizedMultiplier(value + bias, multiplier, shift) + Zo)``, one a cycle, no stalls.
 
-    The result comes ``LATENCY`` cycles after its operands. Additions and left shifts wrap at 32 bits, as int32 does.
+    The result comes ``latency`` cycles after its operands. Additions and left shifts wrap at 32 bits, as int32 does.
     With ``Round.DOUBLE`` the product is rounded at bit 31 (half up) and again at the right shift (half away from
     zero); with ``Round.SINGLE`` only once, half up, and with ``Round.EVEN`` once, ties to even. A left shift must then
     not overflow int32.
@@ -43,7 +44,7 @@ class RequantizerLane(wiring.Component):
         Activation.
     """
 
-    LATENCY = 9
+    latency = 9
 
     def __init__(self, left_shift: bool = True, ties_to_even: bool = True) -> None:
         self._left_shift, self._ties_to_even = left_shift, ties_to_even
@@ -112,12 +113,17 @@ class RequantizerLane(wiring.Component):
 
 
 class Requantizer(wiring.Component):
-    """``requantizers`` lanes side by side: a beat of accumulators in, a beat of activations ``LATENCY`` cycles later.
+    """``requantizers`` lanes side by side: a beat of accumulators in, a beat of activations ``latency`` cycles later.
 
     Parameters
     ----------
     config
         Gives the number of lanes, and what they can do.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from a beat to its results.
 
     Members
     -------
@@ -137,11 +143,11 @@ class Requantizer(wiring.Component):
         The instruction's last beat, ``NOTICE`` cycles before it comes out.
     """
 
-    LATENCY = RequantizerLane.LATENCY
     NOTICE = 2
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self._config = config
+        self._lanes = [_lane(config) for _ in range(config.requantizers)]
+        self.latency = self._lanes[0].latency
         count = config.requantizers
         super().__init__(
             {
@@ -161,9 +167,8 @@ class Requantizer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self._config
-        for index in range(config.requantizers):
-            m.submodules[f"lane{index}"] = lane = RequantizerLane(config.left_shift, config.ties_to_even)
+        for index, lane in enumerate(self._lanes):
+            m.submodules[f"lane{index}"] = lane
             m.d.comb += [
                 lane.instruction.eq(self.instruction),
                 lane.value.eq(self.values[index]),
@@ -171,9 +176,16 @@ class Requantizer(wiring.Component):
                 self.results[index].eq(lane.result),
             ]
         tag = Cat(self.beat, self.beat_pools, self.beat_level)
-        early = delay(m, tag, self.LATENCY - self.NOTICE, "tag")
+        early = delay(m, tag, self.latency - self.NOTICE, "tag")
         m.d.comb += [
             self.ending.eq(early[0] & (early[2:] == Level.END)),
             Cat(self.result_beat, self.result_pools, self.result_level).eq(delay(m, early, self.NOTICE, "late_tag")),
         ]
         return m
+
+
+def _lane(config: AcceleratorConfig) -> RequantizerLane | MinifloatRequantizerLane:
+    """Return a lane of the kind that the configuration wants."""
+    if config.pe is PEKind.MINIFLOAT:
+        return MinifloatRequantizerLane(config)
+    return RequantizerLane(config.left_shift, config.ties_to_even)

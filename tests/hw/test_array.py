@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.codes import decoded, one, random_codes, takes_powers
+from support.codes import decoded, factors, one, random_codes, takes_powers
 from support.gateware import instruction_bits, packed, signed_number, unpacked
 
 from zeropoint_hw.array import Array
@@ -24,6 +24,8 @@ KINDS = [
     {"pe": "shift", "weight_bits": 2},
     {"pe": "shift", "weight_zero": False},
     {"pe": "mixed"},
+    {"pe": "minifloat"},
+    {"pe": "minifloat", "exponent_bits": 3, "weight_bits": 6, "activation_bits": 7, "dsp": False},
 ]
 
 
@@ -31,7 +33,7 @@ def name_of(kind):
     return "-".join(str(value) for value in kind.values())
 
 
-def array_config(lanes, columns, kind=KINDS[0], accumulator_width=32):
+def array_config(lanes, columns, kind=KINDS[0], accumulator_width=0):
     word = lanes * columns
     return AcceleratorConfig(
         lanes=lanes, columns=columns, **kind, accumulator_width=accumulator_width, weight_bytes=word * 64
@@ -47,6 +49,8 @@ class Job:
         count = int(ends[-1])
         shape = (count, config.columns, config.lanes)
         low, high = (0, 256) if instruction.input_unsigned else (-128, 128)
+        if config.pe is PEKind.MINIFLOAT:
+            low, high = 1 - (1 << config.activation_bits - 1), 1 << config.activation_bits - 1
         self.activations = rng.integers(low, high, (count, config.lanes))
         # The ends of the range, which fill the adder tree.
         self.activations[rng.random(count) < 0.2] = low
@@ -84,10 +88,9 @@ class Job:
     def sums(self):
         """Return each output's accumulators, as the docstrings of the array and of ``Accumulate`` define them."""
         i = self.instruction
-        x, w = self.taps(), decoded(self.config, i, self.weights)
-        if self.config.pe is not PEKind.FOLD:
-            x = x - i.input_zero_point
-            w = w if takes_powers(self.config, i) else w - i.weight_zero_point
+        x, w = factors(self.config, i, self.taps()), decoded(self.config, i, self.weights)
+        if self.config.pe in (PEKind.MAC, PEKind.MIXED) and not takes_powers(self.config, i):
+            w = w - i.weight_zero_point
         outputs = []
         for part in self.of_outputs((x * w).sum(axis=2)):
             if i.accumulate == Accumulate.MAX:
@@ -192,6 +195,14 @@ def random_lengths(rng, count):
 def layers(config, rng):
     """ADD, MAX and PAIR over signed and unsigned operands and several zero points."""
     one_hot = one(config)
+    if config.pe is PEKind.MINIFLOAT:
+        least = 1 - (1 << config.activation_bits - 1)
+        for _ in range(3):
+            pad = Instruction(pad_value=int(rng.integers(least, -least)) & 0xFF)
+            yield Job(config, pad, random_lengths(rng, 30), rng)
+        maximum = Instruction(accumulate=Accumulate.MAX, pad_value=least & 0xFF)
+        yield Job(config, maximum, random_lengths(rng, 60), rng, one_hot)
+        return
     gates = list(Gate) if not config.weight_zero else [Gate.ALL]
     for unsigned, weights_unsigned in ((0, 0), (1, 0), (0, 1), (1, 1)):
         weights_unsigned &= config.weight_bits == 8 and config.weight_zero_points
@@ -233,8 +244,8 @@ def test_windows(lanes, columns, window_taps, kind):
     config = replace(array_config(lanes, columns, kind), window_taps=window_taps)
     rng = np.random.default_rng(lanes * 100 + window_taps)
     jobs = []
-    for unsigned in (0, 1):
-        zero = int(rng.integers(256)) - 128 * (not unsigned)
+    for unsigned in (0, 1) if config.pe is not PEKind.MINIFLOAT else (0,):
+        zero = int(rng.integers(256)) - 128 * (not unsigned) if config.pe is not PEKind.MINIFLOAT else 5
         # With fold, what the weights' zero point multiplies would differ from column to column.
         weight_zero = int(rng.integers(-128, 128)) if config.pe is PEKind.MAC and config.weight_zero_points else 0
         instruction = Instruction(

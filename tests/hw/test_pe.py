@@ -3,6 +3,7 @@ import pytest
 from support.codes import decoded
 from support.gateware import rows_of
 
+from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.isa import Instruction
 from zeropoint_hw.pe import PROCESSING_ELEMENTS
@@ -129,3 +130,35 @@ def test_a_wrong_code_is_seen():
     got = products("shift", 0, 0, codes ^ 1 * (codes > 0), activations, weight_bits=5)
     with pytest.raises(AssertionError, match="Mismatched elements"):
         np.testing.assert_array_equal(got, activations * weights)
+
+
+#: Formats of activations and weights: exponent bits, and the bits of each.
+FLOATS = [(4, 8, 8), (4, 8, 5), (1, 2, 2), (1, 8, 8), (2, 4, 8), (3, 8, 6), (5, 8, 8), (7, 8, 8)]
+
+
+def float_operands(exponent_bits, activation_bits, weight_bits):
+    """Some thousand pairs of codes, the ends among them, with the integers that they stand for."""
+    rng = np.random.default_rng(exponent_bits)
+    pairs = []
+    for bits in (weight_bits, activation_bits):
+        codes = rng.integers(0, 1 << bits, 2000)
+        codes[::7] = rng.choice([0, 1, (1 << bits - 1) - 1, 1 << bits - 1, (1 << bits) - 1], len(codes[::7]))
+        form = MinifloatFormat(exponent_bits, bits - 1 - exponent_bits)
+        significand, shift = form.significands(codes)
+        pairs.append((codes, [int(s) << int(by) for s, by in zip(significand, shift, strict=True)]))
+    (weights, weight_values), (activations, activation_values) = pairs
+    products = [a * w for a, w in zip(activation_values, weight_values, strict=True)]
+    # The lane gives the sign at the top of nine bits.
+    top = activation_bits - 1
+    return weights, (activations & (1 << top) - 1) - (activations >> top << 8), products
+
+
+@pytest.mark.parametrize("dsp", [True, False])
+@pytest.mark.parametrize(("exponent_bits", "activation_bits", "weight_bits"), FLOATS)
+def test_minifloat(exponent_bits, activation_bits, weight_bits, dsp):
+    fields = {"exponent_bits": exponent_bits, "activation_bits": activation_bits, "weight_bits": weight_bits}
+    weights, activations, expected = float_operands(exponent_bits, activation_bits, weight_bits)
+    got = products("minifloat", 1, 99, weights, activations, dsp=dsp, **fields)
+    assert got.tolist() == expected
+    negated = products("minifloat", 1, 99, weights ^ 1 << weight_bits - 1, activations, dsp=dsp, **fields)
+    assert (-negated).tolist() == expected != negated.tolist()

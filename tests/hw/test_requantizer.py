@@ -110,7 +110,7 @@ def results(jobs, stalls=None):
             signals = (dut.values.as_value(), dut.parameters.as_value(), dut.beat_level)
             await drive(ctx, dut.beat, signals, rows, stalls)
             assert len(tables) == done, "results before their latency"
-            await ctx.tick().repeat(dut.LATENCY)
+            await ctx.tick().repeat(dut.latency)
             assert len(tables) == done + 1, "results after their latency"
 
     async def sink(ctx):

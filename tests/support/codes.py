@@ -24,6 +24,8 @@ def decoded(config: AcceleratorConfig, instruction: Instruction, codes: npt.NDAr
         values = (1 - 2 * sign) << (codes & (1 << exponent_bits) - 1)
         if coded or config.weight_zero:
             values = np.where(codes >> exponent_bits + 1 & 1, values, 0)
+    elif config.pe is PEKind.MINIFLOAT:
+        values = float_integers(codes, config.weight_bits, config.exponent_bits)
     elif instruction.weights_unsigned:
         values = codes
     else:
@@ -32,6 +34,22 @@ def decoded(config: AcceleratorConfig, instruction: Instruction, codes: npt.NDAr
     if not config.weight_zero:
         values = np.where(gate(config, instruction), values, 0)
     return values
+
+
+def float_integers(codes: npt.NDArray[np.int64], bits: int, exponent_bits: int) -> Integers:
+    """Return what minifloats of up to 4 exponent bits stand for, in units of the least of them."""
+    mantissa_bits = bits - 1 - exponent_bits
+    field, mantissa = codes >> mantissa_bits & (1 << exponent_bits) - 1, codes & (1 << mantissa_bits) - 1
+    magnitude = np.where(field > 0, mantissa + (1 << mantissa_bits) << np.maximum(field - 1, 0), mantissa)
+    return np.where(codes >> bits - 1 & 1, -magnitude, magnitude)
+
+
+def factors(config: AcceleratorConfig, instruction: Instruction, activations: Integers) -> Integers:
+    """Return what PEs multiply by weights for activations as they lie in memory, signed or not."""
+    if config.pe is PEKind.MINIFLOAT:
+        bits = config.activation_bits
+        return float_integers(np.abs(activations) | (activations < 0) << bits - 1, bits, config.exponent_bits)
+    return activations if config.pe is PEKind.FOLD else activations - instruction.input_zero_point
 
 
 def gate(config: AcceleratorConfig, instruction: Instruction) -> npt.NDArray[np.bool_]:

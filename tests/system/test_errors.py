@@ -145,7 +145,7 @@ def test_networks_too_large_for_a_memory(tmp_path, model, option, size, unit):
     [
         (["--lanes", 3], "lanes must be a power of two from 1 to 64, not 3"),
         (["--lanes", "many"], "Invalid value for '--lanes'"),
-        (["--pe", "shift"], "'shift' is not one of"),
+        (["--pe", "shft"], "'shft' is not one of"),
         (["--requantizers", 16], "requantizers must be a power of two up to min(lanes, columns) = 8, not 16"),
         (["--accumulator-width", 40], "accumulator_width must be 20 to 32, not 40"),
         (["--colour", "red"], "No such option"),

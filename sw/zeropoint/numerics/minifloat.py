@@ -6,6 +6,7 @@ saturation; IEEE 754-2019, sections 3.4 (subnormal numbers) and 4.3.1 (rounding 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +126,73 @@ class MinifloatFormat:
         """Return the values of ``codes``, exactly (0 for either sign of 0); raises as :meth:`significands` does."""
         significand, shift = self.significands(codes)
         return np.ldexp(significand.astype(np.float64), shift + self.least)
+
+
+def in_order(codes: npt.ArrayLike, form: MinifloatFormat) -> Integers:
+    """Return codes as integers that are ordered as their values are: the magnitude's bits, negative with the sign.
+
+    This is how a tensor of minifloats is kept: to compare, to clamp and to pad need not know what the integers mean.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``codes`` are not integers of the format's width.
+    """
+    array = checked_codes(codes, form.bits)
+    magnitude = array & (1 << form.bits - 1) - 1
+    return np.where(array >> form.bits - 1, -magnitude, magnitude)
+
+
+def from_order(integers: npt.ArrayLike, form: MinifloatFormat) -> Integers:
+    """Return the codes of what :func:`in_order` gives.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an integer stands for no code.
+    """
+    array = np.asarray(integers)
+    magnitude = checked_codes(np.abs(array.astype(np.int64)), form.bits - 1)
+    return magnitude | (array < 0).astype(np.int64) << form.bits - 1
+
+
+def requantize(sums: npt.ArrayLike, exponent: npt.ArrayLike, form: MinifloatFormat) -> Integers:
+    """Return the minifloats nearest to ``sums · 2^exponent`` units of the format, ties to even, saturated.
+
+    Parameters
+    ----------
+    sums
+        Integers of any size: int64, or Python's in an array of objects.
+    exponent
+        Of two; broadcast against ``sums``. Within ±512.
+    form
+        Its unit is ``2^least``.
+
+    Returns
+    -------
+    ndarray
+        In order, as :func:`in_order` has them: int64.
+    """
+    reals = np.ldexp(_odd_rounded(np.asarray(sums)), np.asarray(exponent) + form.least)
+    return in_order(form.quantize(reals), form)
+
+
+def _odd_rounded(sums: npt.NDArray[Any]) -> Reals:
+    """Return integers as float64 without losing on which side of any number of 40 bits or fewer they lie.
+
+    What is beyond float64 goes to the odd neighbour (rounding to odd), which no later rounding to fewer bits can take
+    for a tie that was none, nor miss one.
+    """
+    if sums.dtype == object:
+        return np.asarray(np.frompyfunc(_odd_rounded_integer, 1, 1)(sums), np.float64)
+    wide = np.abs(sums) >> 52 > 0
+    return np.where(wide, (sums >> 11 | ((sums & 0x7FF) != 0)) << 11, sums).astype(np.float64)
+
+
+def _odd_rounded_integer(value: int) -> float:
+    excess = max(abs(value).bit_length() - 52, 0)
+    top = value >> excess
+    return float(np.ldexp(float(top | (top << excess != value)), excess))
 
 
 def least_exponent_bits(peak: float) -> int:
