@@ -5,6 +5,7 @@ Modules, in the order in which data meets them:
 - ``schemes``: the schemes' names, and what distinguishes one from another.
 - ``affine``: the affine schemes; ``power_of_two``: INQ and Ristretto's multiplier-free weights; ``fixed_point``:
   Ristretto's fixed point and dynamic fixed point.
+- ``means``: means as convolutions, for formats that cannot divide.
 - ``calibration``: ranges of activations.
 - ``bias_correction``: the mean error of quantized weights, and what it takes to know it.
 - ``convert``: ranges and a scheme's rules to a quantized model.
