@@ -14,6 +14,7 @@ from zeropoint.compiler.program import HostStep, Program
 from zeropoint.compiler.verify_program import verify
 from zeropoint.errors import ZeropointError
 from zeropoint.model import OPERATORS, Quantization, QuantizedModel, Tensor
+from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint_hw.accelerator import Accelerator, Rom
 from zeropoint_hw.config import WeightSource
 from zeropoint_hw.isa import Register
@@ -284,7 +285,13 @@ def _host_step(step: HostStep, values: Array) -> Array:
     if step.op == "Reshape":
         return values.reshape(-1, *step.output.shape)
     source, target = (
-        Tensor(each.tensor, each.shape, each.dtype, Quantization((each.scale,), (each.zero_point,)))
+        Tensor(
+            each.tensor,
+            each.shape,
+            each.dtype,
+            Quantization((each.scale,), (each.zero_point,)),
+            format=None if each.minifloat is None else MinifloatFormat(*each.minifloat),
+        )
         for each in (step.input, step.output)
     )
     if step.op not in OPERATORS:

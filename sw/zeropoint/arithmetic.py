@@ -21,6 +21,7 @@ from zeropoint.model import (
     Logistic,
     Mean,
     Mul,
+    Operator,
     QuantizedModel,
     Requantize,
     ResizeNearestNeighbor,
@@ -30,6 +31,7 @@ from zeropoint.model import (
     Tensor,
 )
 from zeropoint.numerics import DIFFERENCE_BITS, Integers, quantize_multiplier, requantize, round_half_away
+from zeropoint.numerics.minifloat import MinifloatFormat
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,17 @@ class Scaling:
 
     multiplier: Integers
     shift: Integers
+
+
+@dataclass(frozen=True, eq=False)
+class FloatScaling:
+    """The requantization of minifloats: sums, and their bias shifted left by ``bias_shift``, times 2^``exponent``.
+
+    One entry a channel.
+    """
+
+    bias_shift: Integers
+    exponent: Integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +95,8 @@ def clamp_limits(tensor: Tensor, clamp: Clamp) -> tuple[int, int]:
     low, high = tensor.limits
 
     def quantized(real: float) -> int:
+        if isinstance(tensor.format, MinifloatFormat):
+            return int(tensor.quantize(real))
         # An end too great for float32 is beyond the dtype's.
         with np.errstate(over="ignore"):
             steps = float(round_half_away(np.float32(real) / np.float32(tensor.scale)))
@@ -112,6 +127,54 @@ def weighted_scaling(model: QuantizedModel, operator: Conv2D | DepthwiseConv2D |
         np.broadcast_to(scaling.multiplier, (channels,)),
         np.broadcast_to(scaling.shift, (channels,)),
     )
+
+
+def float_scaling(model: QuantizedModel, operator: Conv2D | DepthwiseConv2D | FullyConnected | Add) -> FloatScaling:
+    """Return the requantization of an operator of minifloats, one entry an output channel.
+
+    Raises
+    ------
+    ZeropointError
+        If scales are no powers of two apart, an output's is so much finer than its sums' that these would shift left
+        by more than 1, or a bias has a finer scale than they have.
+    """
+    target, source = model.tensor(operator.output), model.tensor(operator.input)
+    products, bias = np.array([source.scale]), None
+    if isinstance(operator, Add):
+        if model.tensor(operator.other).scale != source.scale:
+            raise ZeropointError(f"operator '{operator.name}' (Add): minifloats that are added must have one scale")
+    else:
+        weights = model.tensor(operator.weights)
+        assert weights.quantization is not None
+        products = source.scale * np.array(weights.quantization.scale)
+        bias = None if operator.bias is None else model.tensor(operator.bias).quantization
+    exponent = _binary_logarithm(products / target.scale, operator)
+    left = np.zeros_like(exponent)
+    if bias is not None:
+        left = _binary_logarithm(np.array(bias.scale) / products, operator)
+    if exponent.max() > 1 or exponent.min() < -127 or left.min() < 0:
+        raise ZeropointError(
+            f"operator '{operator.name}' ({operator.kind}): its scales, which differ by up to "
+            f"2^{max(np.abs(exponent).max(), np.abs(left).max())}, are beyond what sums of minifloats take; quantize "
+            f"the model again"
+        )
+    channels = target.shape[-1]
+    return FloatScaling(np.broadcast_to(left, (channels,)), np.broadcast_to(exponent, (channels,)))
+
+
+def check_same_scale(operator: Requantize, source: Tensor, target: Tensor) -> None:
+    """Refuse a change of scale between minifloats, whose own exponents are there for that."""
+    if source.scale != target.scale:
+        raise ZeropointError(f"operator '{operator.name}' ({operator.kind}): minifloats keep their scale")
+
+
+def _binary_logarithm(ratio: npt.NDArray[np.float64], operator: Operator) -> Integers:
+    fraction, exponent = np.frexp(ratio)
+    if np.any(fraction != 0.5):
+        raise ZeropointError(
+            f"operator '{operator.name}' ({operator.kind}): minifloats have scales that are powers of two apart"
+        )
+    return exponent.astype(np.int64) - 1
 
 
 def requantize_scaling(model: QuantizedModel, operator: Requantize) -> Scaling:

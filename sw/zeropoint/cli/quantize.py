@@ -26,13 +26,19 @@ NOISE_SAMPLES = 256
     help="affine-int8: int8, weights with a scale per output channel. affine-uint8: uint8, a scale and a zero point "
     "per tensor. inq: weights of INQ, 0 and powers of two, which weights that INQ trained are already; activations as "
     "in affine-int8. Ristretto's: pow2, weights are powers of two; fixed, one fixed-point format for the network; "
-    "dynamic-fixed, one for each tensor.",
+    "dynamic-fixed, one for each tensor; minifloat, small floating-point numbers.",
 )
 @click.option(
     "--bits",
     type=int,
-    help="For --scheme inq, weights of 2 to 5 bits [default: 5]; for fixed and dynamic-fixed, weights and activations "
-    "of 2 to 8 bits [default: 8].",
+    help="For --scheme inq, weights of 2 to 5 bits [default: 5]; for fixed, dynamic-fixed and minifloat, weights and "
+    "activations of 2 to 8 bits [default: 8].",
+)
+@click.option(
+    "--exponent-bits",
+    type=int,
+    help="For --scheme minifloat: the exponents' bits, 1 to --bits less 1 [default: 4, or what the greatest value "
+    "wants].",
 )
 @click.option(
     "--calibration",
@@ -72,8 +78,9 @@ NOISE_SAMPLES = 256
     "--acceptable-loss",
     type=float,
     metavar="POINTS",
-    help="For --scheme dynamic-fixed and pow2: look for the fewest bits, of each layer's weights and of activations, "
-    "with which the accuracy on the calibration data is at most so many percentage points below the float network's.",
+    help="For --scheme dynamic-fixed, minifloat and pow2: look for the fewest bits, of each layer's weights and of "
+    "activations, with which the accuracy on the calibration data is at most so many percentage points below the float "
+    "network's.",
 )
 @click.option(
     "--labels",
@@ -86,6 +93,7 @@ def command(
     model: Path,
     scheme: str,
     bits: int | None,
+    exponent_bits: int | None,
     calibration: Path,
     calibration_scale: float | None,
     method: str,
@@ -118,6 +126,7 @@ def command(
         "method": CalibrationMethod(method),
         "percentile": 99.99 if percentile is None else percentile,
         "bias_correction": bias_correction,
+        "exponent_bits": exponent_bits,
     }
     if acceptable_loss is None:
         with terminal.progress("Calibrating") as update:

@@ -98,6 +98,10 @@ def _tensor(macro: str, buffer: Buffer) -> list[str]:
         f"#define {macro}_SIGNED {int(buffer.dtype == 'int8')}",
         f"#define {macro}_SCALE {buffer.scale!r}",
         f"#define {macro}_ZERO_POINT ({buffer.zero_point})",
+        *(
+            f"#define {macro}_{part}_BITS {bits}"
+            for part, bits in zip(("EXPONENT", "MANTISSA"), buffer.minifloat or (), strict=False)
+        ),
     ]
 
 

@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from zeropoint.arithmetic import Scaling, add_scaling, clamp_limits, mean_scaling, mul_scaling, requantize_scaling
+from zeropoint.arithmetic import (
+    Scaling,
+    add_scaling,
+    check_same_scale,
+    clamp_limits,
+    float_scaling,
+    mean_scaling,
+    mul_scaling,
+    requantize_scaling,
+)
 from zeropoint.compiler.emit import (
     ROUND,
     Emitter,
@@ -127,6 +136,10 @@ def lower_requantize(
     fields: dict[str, Any] = input_fields(source)
     fields |= output_fields(target, clamp_limits(target.tensor, operator.clamp), emitter.config.channels)
     fields |= _channelwise_fields(source, emitter)
+    if emitter.config.pe is PEKind.MINIFLOAT:
+        check_same_scale(operator, source.tensor, target.tensor)
+        emitter.emit(**fields, parameter_base=emitter.identity())
+        return
     fields |= _passed_on(model, operator, source, requantize_scaling(model, operator), 1, emitter)
     emitter.emit(**fields)
 
@@ -136,13 +149,20 @@ def lower_binary(
 ) -> None:
     """Emit ADD, SUB or MUL: a kernel of two rows that lie in two tensors of the output's shape."""
     operands = [flat(place.reshaped(target.tensor.shape)) for place in sources]
+    if isinstance(operator, Add) and emitter.config.pe is PEKind.MINIFLOAT:
+        scaling = float_scaling(model, operator)
+        shared = Scaling(scaling.bias_shift[0], scaling.exponent[0])
+        emitter.emit(
+            **_pair_fields(operands, operator, target, emitter), parameter_base=emitter.add_shared_parameters(shared)
+        )
+        return
     fields: dict[str, Any] = {"rounding": ROUND[model.rounding], "accumulate": Accumulate.PAIR}
     if isinstance(operator, Mul):
         output = mul_scaling(model, operator)
         fields |= {"pair_multiply": 1}
     else:
-        scaling = add_scaling(model, operator)
-        output, own = scaling.output, [scaling.input, scaling.other]
+        pair = add_scaling(model, operator)
+        output, own = pair.output, [pair.input, pair.other]
         # One of the two input multipliers is one half exactly; the gateware has a multiplier for the other only, and
         # reads that operand last.
         if (abs(int(own[0].multiplier)), int(own[0].shift)) != (1 << 30, 0):
@@ -154,15 +174,23 @@ def lower_binary(
             "pair_multiplier": abs(int(own[1].multiplier)),
             "pair_shift": -int(own[1].shift),
         }
-    first, other = operands
-    fields |= input_fields(first)
-    fields |= output_fields(flat(target), clamp_limits(target.tensor, operator.clamp), emitter.config.channels)
-    fields |= _channelwise_fields(first, emitter)
-    # The other operand is a second kernel row: another address, the same row number.
-    fields |= {"taps_y": 2, "input_tap_step": other.address - first.address, "y_tap_step": 0}
     emitter.emit(
         **fields,
-        pair_zero_point=first.tensor.zero_point,
-        pair_other_zero_point=other.tensor.zero_point,
+        **_pair_fields(operands, operator, target, emitter),
+        pair_zero_point=operands[0].tensor.zero_point,
+        pair_other_zero_point=operands[1].tensor.zero_point,
         parameter_base=emitter.add_shared_parameters(output),
     )
+
+
+def _pair_fields(operands: list[Place], operator: Add | Sub | Mul, target: Place, emitter: Emitter) -> dict[str, Any]:
+    """Return the fields of a kernel of two rows, the second of which is the other operand: another address."""
+    first, other = operands
+    return {
+        **input_fields(first),
+        **output_fields(flat(target), clamp_limits(target.tensor, operator.clamp), emitter.config.channels),
+        **_channelwise_fields(first, emitter),
+        "taps_y": 2,
+        "input_tap_step": other.address - first.address,
+        "y_tap_step": 0,
+    }

@@ -17,8 +17,9 @@ from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Part, Step, plan, row_pitches, written_in_place
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError, quoted_list
-from zeropoint.model import Operator, QuantizedModel, Reshape, Softmax, zp_file
-from zeropoint_hw.config import AcceleratorConfig
+from zeropoint.model import Operator, QuantizedModel, Reshape, Softmax, Tensor, zp_file
+from zeropoint.numerics.minifloat import MinifloatFormat
+from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.isa import TABLE_ENTRIES, Instruction
 
 
@@ -84,6 +85,12 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
         If the model does not fit the configuration's memories (by how much, and which option would make it fit), or
         has an operator that the hardware cannot run where it stands.
     """
+    if isinstance(form := model.tensor(model.input).format, MinifloatFormat) != (config.pe is PEKind.MINIFLOAT):
+        kind = "minifloats" if isinstance(form, MinifloatFormat) else "integers"
+        raise ZeropointError(
+            f"model '{model.name}' computes with {kind}, which --pe {config.pe} does not; leave the option out, so "
+            f"that the network decides"
+        )
     digest = zp_file.digest(model)
     model = normalize(model)
     parts = partition(model)
@@ -222,12 +229,26 @@ def _placed(
 def _buffer(place: Place) -> Buffer:
     tensor = place.tensor
     pitches = place.row_pitch if place.map_shape[0] > 1 else 0, place.column_pitch if place.column_gap else 0
-    return Buffer(tensor.name, place.address, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point, *pitches)
+    return Buffer(
+        tensor.name,
+        place.address,
+        tensor.shape,
+        tensor.dtype,
+        tensor.scale,
+        tensor.zero_point,
+        *pitches,
+        _minifloat(tensor),
+    )
+
+
+def _minifloat(tensor: Tensor) -> tuple[int, int] | None:
+    form = tensor.format
+    return (form.exponent_bits, form.mantissa_bits) if isinstance(form, MinifloatFormat) else None
 
 
 def _host_step(model: QuantizedModel, operator: Operator) -> HostStep:
     source, target = (
-        HostTensor(tensor.name, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point)
+        HostTensor(tensor.name, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point, _minifloat(tensor))
         for tensor in (model.tensor(operator.input), model.tensor(operator.output))
     )
     parameters = {"beta": operator.beta} if isinstance(operator, Softmax) else {}

@@ -5,23 +5,27 @@ from typing import Any
 
 from zeropoint.model import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mul, QuantizedModel, Sub
 from zeropoint.numerics.dynamic_fixed_point import FixedPointFormat
+from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint.numerics.power_of_two import PowerOfTwoFormat
 from zeropoint_hw.config import AcceleratorConfig, PEKind
+
+#: The fields of which 0 stands for what suits the network.
+_WIDTHS = ("weight_bits", "activation_bits", "exponent_bits")
 
 
 def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorConfig:
     """Return the configuration with these fields.
 
     Where they are not given (a width of 0 counts as not given), the kind of PE is ``shift`` for a network whose weights
-    are all powers of two, ``mixed`` for one in which some are, and ``mac`` for all others; and weights have as many
-    bits as the widest of the network's.
+    are all powers of two, ``mixed`` for one in which some are, ``minifloat`` for minifloats, and ``mac`` for all
+    others; and weights have as many bits as the widest of the network's.
 
     Raises
     ------
     ValueError, TypeError
         As ``AcceleratorConfig.from_dict``.
     """
-    entries = {name: value for name, value in entries.items() if (name, value) != ("weight_bits", 0)}
+    entries = {name: value for name, value in entries.items() if value != 0 or name not in _WIDTHS}
     weights = [
         model.tensor(operator.weights)
         for operator in model.operators
@@ -31,6 +35,12 @@ def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorC
     constants = any(isinstance(operator, Add | Sub | Mul) and operator.constant for operator in model.operators)
     powers = [tensor.format for tensor in weights if isinstance(tensor.format, PowerOfTwoFormat)]
     chosen: dict[str, Any] = {}
+    floats = [tensor.format for tensor in weights if isinstance(tensor.format, MinifloatFormat)]
+    activations = model.tensor(model.input).format
+    if isinstance(activations, MinifloatFormat) and entries.get("pe", PEKind.MINIFLOAT) == PEKind.MINIFLOAT:
+        chosen["pe"] = PEKind.MINIFLOAT.value
+        chosen |= {"exponent_bits": activations.exponent_bits, "activation_bits": activations.bits}
+        chosen["weight_bits"] = max((form.bits for form in floats), default=activations.bits)
     if powers and "pe" not in entries:
         only = len(powers) == len(weights) and not constants
         chosen["pe"] = (PEKind.SHIFT if only else PEKind.MIXED).value
@@ -40,6 +50,6 @@ def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorC
         zero = entries.get("weight_zero", chosen["weight_zero"])
         chosen["weight_bits"] = max(form.exponent_bits for form in powers) + 1 + zero
     narrow = [tensor.format.bits for tensor in weights if isinstance(tensor.format, FixedPointFormat)]
-    if pe not in (PEKind.SHIFT, PEKind.MIXED) and len(narrow) == len(weights) > 0 and not constants:
+    if pe not in (PEKind.SHIFT, PEKind.MIXED, PEKind.MINIFLOAT) and len(narrow) == len(weights) > 0 and not constants:
         chosen["weight_bits"] = max(narrow)
     return AcceleratorConfig.from_dict(chosen | entries)

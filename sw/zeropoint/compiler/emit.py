@@ -12,7 +12,7 @@ from zeropoint.compiler.pack import Words, gather, ones, spread
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Operator, Padding, Shape, Tensor
 from zeropoint.numerics import Integers, Rounding
-from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.isa import Gate, Instruction, Round
 
 #: How the instruction names a model's rounding.
@@ -22,6 +22,10 @@ NO_PADDING = Padding()
 
 #: The multiplier and shift that change no sum below 2^30: x · (2^31 − 1) / 2^31 lies less than 1/2 from x.
 IDENTITY = Scaling(np.asarray((1 << 31) - 1), np.asarray(0))
+
+
+#: The same for minifloats, whose multiplier is their bias' left shift.
+UNSCALED = Scaling(np.asarray(0), np.asarray(0))
 
 
 @dataclass
@@ -93,7 +97,8 @@ class Emitter:
 
     def identity(self) -> int:
         """Return the address of the parameters that change nothing; they are stored once."""
-        return self._once("identity", lambda: self.add_shared_parameters(IDENTITY))
+        scaling = UNSCALED if self.config.pe is PEKind.MINIFLOAT else IDENTITY
+        return self._once("identity", lambda: self.add_shared_parameters(scaling))
 
     def _once(self, key: object, add: Callable[[], int]) -> int:
         if key not in self._stored:
@@ -121,14 +126,20 @@ class Emitter:
     def accumulate_up_to(self, worst: int, operator: Operator) -> None:
         """Refuse an operator whose sums may become too great for the accumulators.
 
-        With 32 bits anything does: modulo 2^32 is what the arithmetic defines.
+        With 32 bits anything does, but for minifloats: modulo 2^32 is what the arithmetic of integers defines.
         """
-        width = self.config.accumulator_width
-        if width < 32 and worst >= 1 << width - 1:
-            raise ZeropointError(
-                f"operator '{operator.name}' ({operator.kind}): sums reach ±{worst}, beyond an accumulator "
-                f"of {width} bits; --accumulator-width {min(32, worst.bit_length() + 1)} makes room"
-            )
+        width, widest = self.config.accumulator_width, self.config.accumulator_widths[-1]
+        wraps = self.config.pe is not PEKind.MINIFLOAT
+        if worst < 1 << width - 1 or (wraps and width == widest):
+            return
+        needed = worst.bit_length() + 1
+        advice = f"--accumulator-width {min(widest, needed)} makes room"
+        if needed > widest and not wraps:
+            advice = f"none has more than {widest}: quantize with fewer exponent bits"
+        raise ZeropointError(
+            f"operator '{operator.name}' ({operator.kind}): sums reach ±{worst}, beyond an accumulator "
+            f"of {width} bits; {advice}"
+        )
 
     def add_table(self, outputs: Integers, dtype: str, operator: Operator) -> int:
         """Return the number of the table with these outputs for the 256 bytes; equal ones are stored once."""

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from zeropoint.model.formats import power_of_two
 from zeropoint.numerics.bit_packing import pack_codes
+from zeropoint.numerics.minifloat import MinifloatFormat, from_order
 from zeropoint_hw.config import CODE_BITS, AcceleratorConfig, PEKind
 
 Codes = npt.NDArray[np.uint8]
@@ -13,7 +14,7 @@ Codes = npt.NDArray[np.uint8]
 def encode(
     config: AcceleratorConfig, weights: npt.NDArray[np.integer], *, unsigned: bool, coded: bool, gated: bool
 ) -> Codes:
-    """Return the codes of integers.
+    """Return the codes of integers; of minifloats, the integers in their order.
 
     Parameters
     ----------
@@ -36,6 +37,8 @@ def encode(
         codes: Codes = form.encode(values.astype(np.float64)).astype(np.uint8)
         return codes
     weights, bits = weights.astype(np.int64), config.weight_bits
+    if config.pe is PEKind.MINIFLOAT:
+        return from_order(weights, weight_format(config)).astype(np.uint8)
     low, high = (0, 255) if unsigned else (-(1 << bits - 1), (1 << bits - 1) - 1)
     if unsigned and bits != 8:
         raise ValueError(f"uint8 weights do not fit weights of {bits} bits")
@@ -43,6 +46,11 @@ def encode(
     if outside.size:
         raise ValueError(f"weight {outside[0]} does not fit {bits} bits, which hold {low} to {high}")
     return (weights & (1 << bits) - 1).astype(np.uint8)
+
+
+def weight_format(config: AcceleratorConfig) -> MinifloatFormat:
+    """Return what weights are for ``minifloat``."""
+    return MinifloatFormat(config.exponent_bits, config.weight_bits - 1 - config.exponent_bits)
 
 
 def pack_words(config: AcceleratorConfig, codes: Codes) -> npt.NDArray[np.uint8]:

@@ -12,6 +12,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from zeropoint.compiler.capacity import check_fits
 from zeropoint.compiler.images import Image
+from zeropoint.model.formats import verify_format
+from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import TABLE_ENTRIES, Instruction
 
@@ -35,6 +37,9 @@ class HostTensor:
         ``"int8"`` or ``"uint8"``.
     scale, zero_point
         Of the whole tensor.
+    minifloat
+        Of minifloats, the bits of the exponent and of the mantissa: ``q`` stands for as many units as
+        ``zeropoint.model.formats`` says. None for integers.
 
     Raises
     ------
@@ -47,6 +52,7 @@ class HostTensor:
     dtype: str
     scale: float
     zero_point: int
+    minifloat: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         _check_tensor(self)
@@ -73,6 +79,7 @@ class Buffer:
     zero_point: int
     row_pitch: int = 0
     column_pitch: int = 0
+    minifloat: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         _check_tensor(self)
@@ -145,6 +152,9 @@ def _check_tensor(tensor: HostTensor | Buffer) -> None:
         raise ValueError(f"tensor '{tensor.tensor}' must be int8 or uint8, not {tensor.dtype!r}")
     if not (isfinite(tensor.scale) and tensor.scale > 0):
         raise ValueError(f"tensor '{tensor.tensor}' must have a finite positive scale, not {tensor.scale}")
+    if tensor.minifloat is not None:
+        object.__setattr__(tensor, "minifloat", tuple(tensor.minifloat))
+        verify_format(MinifloatFormat(*tensor.minifloat), tensor.dtype, f"tensor '{tensor.tensor}'")
     limits = np.iinfo(tensor.dtype)
     if not limits.min <= tensor.zero_point <= limits.max:
         raise ValueError(f"tensor '{tensor.tensor}' has the zero point {tensor.zero_point}, which is no {tensor.dtype}")

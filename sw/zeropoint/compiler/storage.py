@@ -9,7 +9,8 @@
                 "tables": …},
      "documents": {"program.h": "sha256", "program.lst": "sha256"}, "metadata": {text: text}, "sha256": "…"}
 
-A buffer is ``{"tensor", "address", "shape", "dtype", "scale", "zero_point", "row_pitch", "column_pitch"}``; layers and
+A buffer is ``{"tensor", "address", "shape", "dtype", "scale", "zero_point", "row_pitch", "column_pitch",
+"minifloat"}``; layers and
 host steps have the fields of their classes in ``zeropoint.compiler.program``; ``input`` and ``output`` name tensors.
 There is an image ``tables`` only of programs that have any.
 ``instruction_format`` is a digest of where the instruction's fields lie. The manifest's own ``sha256`` covers all its
@@ -51,7 +52,7 @@ from zeropoint_hw.isa import FIELDS, TABLE_ENTRIES
 MANIFEST = "manifest.json"
 FORMAT = "zeropoint-program"
 #: The version that is written. It grows when an earlier Zeropoint could not read the folder, or would misread it.
-VERSION = 2
+VERSION = 3
 
 _MAX_MANIFEST_BYTES = 16 << 20
 #: The listing and the header; a header holds every byte of the images in some six characters.
@@ -279,6 +280,7 @@ def _buffer(entry: Record) -> Buffer:
         entry.integer("zero_point", -128, 255),
         entry.integer("row_pitch", 1, 1 << 20),
         entry.integer("column_pitch", 1, 1 << 20),
+        _minifloat(entry),
     )
     entry.end()
     return buffer
@@ -291,9 +293,20 @@ def _host_tensor(entry: Record) -> HostTensor:
         entry.text("dtype"),
         entry.number("scale"),
         entry.integer("zero_point", -128, 255),
+        _minifloat(entry),
     )
     entry.end()
     return tensor
+
+
+def _minifloat(entry: Record) -> tuple[int, int] | None:
+    """Return the bits of a minifloat's exponent and mantissa, or None where there is none."""
+    bits = entry.take("minifloat", object)
+    if bits is None:
+        return None
+    if not isinstance(bits, list) or len(bits) != 2 or not all(type(each) is int and 0 <= each <= 7 for each in bits):
+        raise ValueError("a tensor's 'minifloat' must be null, or the bits of its exponent and of its mantissa")
+    return bits[0], bits[1]
 
 
 def _layer(entry: Record) -> Layer:

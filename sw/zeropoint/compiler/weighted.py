@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from zeropoint.arithmetic import clamp_limits, weighted_scaling
+from zeropoint.arithmetic import clamp_limits, float_scaling, weighted_scaling
 from zeropoint.compiler.emit import ROUND, Emitter, Place, as_byte, input_fields, output_fields
 from zeropoint.compiler.pack import PackedWeights, pack_dense, pack_depthwise, pack_window
 from zeropoint.compiler.plan import pairs_rows
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Conv2D, DepthwiseConv2D, FullyConnected, MaxPool2D, QuantizedModel, Tensor
+from zeropoint.model.formats import format_integers
 from zeropoint.numerics import Rounding
+from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint.numerics.power_of_two import PowerOfTwoFormat
 from zeropoint_hw.config import PEKind
 from zeropoint_hw.isa import HISTORY_DEPTH, Gate
@@ -46,8 +48,61 @@ class _Weighted:
         """Whether the weights are uint8."""
         return self.weights.dtype == "uint8" and self.weights.format is None
 
+    @property
+    def numbers(self) -> Any:
+        """The weights as they are packed: integers, or what stands for minifloats of the array's format."""
+        if self.finer is None:
+            return self.weights.integers
+        assert self.weights.data is not None
+        return self.weights.data.astype(np.int64) << self.finer
+
+    @property
+    def finer(self) -> int | None:
+        """By how many bits the array's minifloats are longer than the weights; None for integers."""
+        config, form = self.emitter.config, self.weights.format
+        if not isinstance(form, MinifloatFormat):
+            return None
+        activations = MinifloatFormat(config.exponent_bits, config.activation_bits - 1 - config.exponent_bits)
+        if self.source.tensor.format != activations or form.bits > config.weight_bits:
+            raise ZeropointError(
+                f"operator '{self.operator.name}' ({self.operator.kind}): its minifloats are not those of "
+                f"--weight-bits {config.weight_bits} --activation-bits {config.activation_bits} "
+                f"--exponent-bits {config.exponent_bits}; leave these options out, so that the network decides"
+            )
+        return config.weight_bits - form.bits
+
+    def _float_fields(self, packed: PackedWeights, channels: slice) -> dict[str, Any]:
+        """Do for minifloats what :meth:`fields` does."""
+        config, scaling = self.emitter.config, float_scaling(self.model, self.operator)
+        assert self.finer is not None
+        assert self.source.tensor.format is not None
+        bias = np.zeros(len(scaling.exponent), np.int64)
+        if self.operator.bias is not None:
+            data = self.model.tensor(self.operator.bias).data
+            assert data is not None
+            bias = data.astype(np.int64)
+        axis = 2 if isinstance(self.operator, DepthwiseConv2D) else 0
+        magnitudes = np.moveaxis(np.abs(self.weights.integers), axis, 0).reshape(len(bias), -1)
+        greatest = format_integers(self.source.tensor.format, np.array([self.source.tensor.limits[1]]))[0]
+        worst = max(sum(map(int, row)) for row in magnitudes.tolist()) * int(greatest) << self.finer
+        self.emitter.accumulate_up_to(worst, self.operator)
+        left, exponent = scaling.bias_shift + self.finer, scaling.exponent - self.finer
+        most = max(abs(int(b)) << int(by) for b, by in zip(bias, left, strict=True)) + worst
+        if most >= 1 << config.value_width or exponent.min() < -128:
+            raise ZeropointError(
+                f"operator '{self.operator.name}' ({self.operator.kind}): with its bias, sums reach ±{most}, beyond "
+                f"{config.value_width + 1} bits; quantize with more exponent bits"
+            )
+        return {
+            "rounding": ROUND[self.model.rounding],
+            "weight_base": self.emitter.add_weights(packed.words, None, self.operator),
+            "parameter_base": self.emitter.add_parameters(bias[channels], left[channels], exponent[channels]),
+        }
+
     def fields(self, packed: PackedWeights, channels: slice) -> dict[str, Any]:
         """Emit weights and parameters of some output channels and return the fields that point to them."""
+        if self.finer is not None:
+            return self._float_fields(packed, channels)
         scaling = weighted_scaling(self.model, self.operator)
         input_zero = self.source.tensor.zero_point
         bias = np.zeros(len(scaling.shift), np.int64)
@@ -104,7 +159,7 @@ def lower_conv(
     """Emit a convolution, one instruction a group, and the max pooling of its outputs if it goes with it."""
     weighted = _Weighted(model, operator, sources[0], emitter)
     config, source = emitter.config, sources[0]
-    weights = weighted.weights.integers
+    weights = weighted.numbers
     outputs, kernel_rows, kernel_columns, depth = weights.shape
     # Neighbouring taps are neighbouring bytes unless a dilation or other groups' channels lie between them.
     contiguous = operator.groups == 1 and (operator.dilation[1] == 1 or kernel_columns == 1)
@@ -157,7 +212,7 @@ def lower_depthwise(
 ) -> None:
     """Emit a depthwise convolution in the way that takes the fewest cycles."""
     weighted = _Weighted(model, operator, sources[0], emitter)
-    weights = weighted.weights.integers
+    weights = weighted.numbers
     outputs = weights.shape[2]
     depth = sources[0].map_shape[2]
     multiplier = outputs // depth
@@ -319,7 +374,7 @@ def lower_fully_connected(
 ) -> None:
     """Emit a matrix product: a convolution of one pixel."""
     weighted = _Weighted(model, operator, sources[0], emitter)
-    weights = weighted.weights.integers
+    weights = weighted.numbers
     packed = pack_dense(emitter.config, weights[:, None, :], weighted.weight_zero)
     vector = replace(sources[0], tensor=replace(sources[0].tensor, shape=(weights.shape[1],)))
     fields = input_fields(vector)

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError
+from zeropoint.golden import minifloat
 from zeropoint.golden.kernels import KERNELS, Kernel
 from zeropoint.model import Operator, QuantizedModel
+from zeropoint.numerics.minifloat import MinifloatFormat
 
 #: The greatest tensor of the samples that are computed at once takes about this many bytes.
 CHUNK_BYTES = 1 << 20
@@ -60,7 +62,7 @@ def _run(
     x = _checked(model, x)
     steps = _PREPARED.get(model)
     if steps is None:
-        steps = tuple((operator, KERNELS[type(operator)](model, operator)) for operator in model.operators)
+        steps = tuple((operator, _kernel(model, operator)) for operator in model.operators)
         _PREPARED[model] = steps
     results = {name: np.empty((len(x), *model.tensor(name).shape), model.tensor(name).dtype) for name in kept}
     last = {name: index for index, (operator, _) in enumerate(steps) for name in operator.inputs}
@@ -71,6 +73,13 @@ def _run(
         if progress is not None:
             progress(chunk.stop)
     return results
+
+
+def _kernel(model: QuantizedModel, operator: Operator) -> Kernel:
+    """Return what computes an operator."""
+    floats = isinstance(model.tensor(operator.input).format, MinifloatFormat)
+    prepare = (minifloat.KERNELS if floats else {}).get(type(operator), KERNELS[type(operator)])
+    return prepare(model, operator)
 
 
 def _run_chunk(

@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError
 from zeropoint.model.elementwise import Add, Logistic, Mul, Sub
-from zeropoint.model.formats import Format, verify_format
+from zeropoint.model.formats import Format, format_integers, verify_format
 from zeropoint.model.movement import Concatenation
 from zeropoint.model.operators import (
     MAX_ELEMENTS,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    MaxPool2D,
     Operator,
     Pad,
     Requantize,
@@ -26,7 +27,7 @@ from zeropoint.model.operators import (
 )
 from zeropoint.numerics import Integers, Rounding, round_half_away
 from zeropoint.numerics.dynamic_fixed_point import FixedPointFormat
-from zeropoint.numerics.power_of_two import PowerOfTwoFormat
+from zeropoint.numerics.minifloat import MinifloatFormat, from_order, in_order
 
 #: Longer models are refused.
 MAX_OPERATORS = 4096
@@ -118,9 +119,7 @@ class Tensor:
     def integers(self) -> Integers:
         """A constant's numbers in units of its scale, zero point included: its data, decoded if they are codes."""
         assert self.data is not None
-        if isinstance(self.format, PowerOfTwoFormat):
-            return self.format.integers(self.data)
-        return self.data.astype(np.int64)
+        return self.data.astype(np.int64) if self.format is None else format_integers(self.format, self.data)
 
     @property
     def bits(self) -> int:
@@ -129,9 +128,12 @@ class Tensor:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """The least and greatest integer of an element."""
+        """The least and greatest integer of an element; of minifloats, those that stand for them."""
         if isinstance(self.format, FixedPointFormat):
             return self.format.limits
+        if isinstance(self.format, MinifloatFormat):
+            greatest = (1 << self.format.bits - 1) - 1
+            return -greatest, greatest
         info = np.iinfo(self.dtype)
         return int(info.min), int(info.max)
 
@@ -147,10 +149,21 @@ class Tensor:
 
     def dequantize(self, q: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return the float32 real values of the activations ``q``."""
+        if isinstance(self.format, MinifloatFormat):
+            units = np.ldexp(self.format.decode(from_order(q, self.format)), -self.format.least)
+            return (units * self.scale).astype(np.float32)
         return np.float32(self.scale) * (np.asarray(q).astype(np.float32) - np.float32(self.zero_point))
 
     def quantize(self, real: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return ``real`` in the tensor's dtype: rounded to nearest (ties away from zero), saturated."""
+        """Return ``real`` in the tensor's dtype: rounded to nearest (ties away from zero), saturated.
+
+        Minifloats round ties to even.
+        """
+        if isinstance(self.format, MinifloatFormat):
+            greatest = float(self.format.greatest_integer)
+            units = np.clip(np.asarray(real, np.float64) / self.scale, -greatest, greatest)
+            codes = self.format.quantize(np.ldexp(units, self.format.least))
+            return in_order(codes, self.format).astype(self.dtype)
         ratio = np.asarray(real, np.float32) / np.float32(self.scale)
         low, high = self.limits
         # Clip as floats first: a float beyond int64 has no defined integer.
@@ -327,11 +340,13 @@ class QuantizedModel(_Model):
         if any(tensor.quantization.zero_point):
             raise ZeropointError(f"tensor '{tensor.name}' is in a number format and must have zero points of 0")
         if tensor.data is None:
-            if not isinstance(form, FixedPointFormat):
-                raise ZeropointError(f"activation '{tensor.name}' must be integers, or fixed point of fewer bits")
+            if not isinstance(form, FixedPointFormat | MinifloatFormat):
+                raise ZeropointError(
+                    f"activation '{tensor.name}' must be integers, fixed point of fewer bits, or minifloats"
+                )
             return
         try:
-            form.decode(tensor.data)
+            format_integers(form, tensor.data)
         except ValueError as error:
             raise ZeropointError(f"tensor '{tensor.name}': {error}") from None
 
@@ -341,6 +356,8 @@ class QuantizedModel(_Model):
             (source.dtype, source.quantization, source.format) != (target.dtype, target.quantization, target.format)
         ):
             raise ZeropointError(f"{label}: output '{target.name}' must have the scale and zero point of its input")
+        if any(isinstance(self.tensors[name].format, MinifloatFormat) for name in (*operator.inputs, operator.output)):
+            self._verify_minifloats(operator, label)
         # QUANTIZE goes from the one type to the other, too.
         mixed = any(self.tensors[name].dtype != target.dtype for name in operator.inputs)
         if mixed and not isinstance(operator, Requantize):
@@ -363,6 +380,20 @@ class QuantizedModel(_Model):
         if isinstance(operator, Concatenation) and target.dtype == "int8":
             self._verify_concatenation(operator, label)
 
+    def _verify_minifloats(self, operator: Operator, label: str) -> None:
+        """Check an operator of which some activation is a minifloat."""
+        if not isinstance(
+            operator, Conv2D | DepthwiseConv2D | FullyConnected | Add | MaxPool2D | Requantize | Softmax
+        ) and not (operator.keeps_quantization or isinstance(operator, Concatenation)):
+            raise ZeropointError(f"{label}: there is no such operator for minifloats")
+        form = self.tensors[operator.input].format
+        others = operator.inputs if isinstance(operator, Softmax) else (*operator.inputs, operator.output)
+        for name in others:
+            if self.tensors[name].format != form:
+                raise ZeropointError(f"{label}: '{name}' must be in the format of '{operator.input}', a minifloat's")
+        if getattr(operator, "constant", False):
+            raise ZeropointError(f"{label}: minifloats are not added to a constant")
+
     def _verify_concatenation(self, operator: Concatenation, label: str) -> None:
         target = self.tensors[operator.output]
         for name in operator.inputs:
@@ -381,5 +412,11 @@ class QuantizedModel(_Model):
             raise ZeropointError(
                 f"{label}: weights '{weights.name}' with a scale per channel must have zero points of 0"
             )
+        form, own = self.tensors[operator.input].format, weights.format
+        floats = isinstance(form, MinifloatFormat), isinstance(own, MinifloatFormat)
+        if floats[0] != floats[1]:
+            raise ZeropointError(f"{label}: weights '{weights.name}' and input must both be minifloats, or neither")
+        if floats[0] and getattr(own, "exponent_bits", 0) != getattr(form, "exponent_bits", 0):
+            raise ZeropointError(f"{label}: weights '{weights.name}' must have as many exponent bits as the input")
         if operator.bias is not None and self.tensors[operator.bias].dtype != "int32":
             raise ZeropointError(f"{label}: bias '{operator.bias}' must be int32")

@@ -114,9 +114,9 @@ def _format_from_json(value: object, what: str) -> Format | None:
     hints = get_type_hints(cls)
     entries: dict[str, Any] = {field: _from_json(hints[field], record[field], f"{what}: {field}") for field in fields}
     # What a format's unit is worth is the scale's.
-    unit = next(field.name for field in dataclasses.fields(cls) if field.name not in fields)
+    units = {field.name: 0 for field in dataclasses.fields(cls) if field.name not in fields}
     try:
-        form: Format = cls(**entries, **{unit: 0})
+        form: Format = cls(**entries, **units)
         return form
     except ValueError as error:
         raise ZeropointError(f"{what}: {error}") from None

@@ -117,11 +117,26 @@ def softmax(q: npt.NDArray[Any], exps: Integers) -> npt.NDArray[Any]:
     exps
         What :func:`exponentials` returns for the scale of ``q``.
     """
-    if q.shape[-1] > SOFTMAX_MAX_DEPTH:
-        raise ValueError(f"softmax over {q.shape[-1]} values; {SOFTMAX_MAX_DEPTH} at most")
-    limits = np.iinfo(q.dtype)
-    exp = exps[q.max(axis=-1, keepdims=True).astype(np.int64) - q]
+    return normalized(exps[q.max(axis=-1, keepdims=True).astype(np.int64) - q], q.dtype)
+
+
+def float_exponentials(x: npt.NDArray[np.float64]) -> Integers:
+    """Return the Q0.31 exponentials of reals less their maximum along the last dimension, as Q5.26; below that, 0.
+
+    What :func:`normalized` takes, of activations whose differences are no 256 values.
+    """
+    fraction_bits = 31 - DIFFERENCE_BITS
+    scaled = np.rint(np.ldexp(x - x.max(axis=-1, keepdims=True), fraction_bits))
+    least = -(2.0**31) + 1
+    return np.where(scaled >= least, exp_on_negative_values(np.maximum(scaled, least).astype(np.int64)), 0)
+
+
+def normalized(exp: Integers, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return Q0.31 exponentials divided by their sum over the last dimension; see :func:`softmax`."""
+    if exp.shape[-1] > SOFTMAX_MAX_DEPTH:
+        raise ValueError(f"softmax over {exp.shape[-1]} values; {SOFTMAX_MAX_DEPTH} at most")
+    limits = np.iinfo(dtype)
     total = rounding_divide_by_pot(exp, SUM_BITS).sum(axis=-1, keepdims=True)
     scale, shift = reciprocal(total, SUM_BITS)
     # 8 bits of the Q0.31 quotient are kept.
-    return np.minimum(rounding_divide_by_pot(_mul(scale, exp), shift + 31 - 8) + limits.min, limits.max).astype(q.dtype)
+    return np.minimum(rounding_divide_by_pot(_mul(scale, exp), shift + 31 - 8) + limits.min, limits.max).astype(dtype)

@@ -4,7 +4,8 @@ Modules, in the order in which data meets them:
 
 - ``schemes``: the schemes' names, and what distinguishes one from another.
 - ``affine``: the affine schemes; ``power_of_two``: INQ and Ristretto's multiplier-free weights; ``fixed_point``:
-  Ristretto's fixed point and dynamic fixed point.
+  Ristretto's fixed point and dynamic fixed point; ``minifloat``: its minifloats, and ``means``: what divides without a
+  multiplier.
 - ``means``: means as convolutions, for formats that cannot divide.
 - ``calibration``: ranges of activations.
 - ``bias_correction``: the mean error of quantized weights, and what it takes to know it.
@@ -14,23 +15,24 @@ Modules, in the order in which data meets them:
 - ``noise``: how far the quantized model's tensors are from the float model's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from typing import TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import FloatModel, QuantizedModel
 from zeropoint.quantize.affine import AFFINE_INT8, AFFINE_UINT8
-from zeropoint.quantize.calibration import CalibrationMethod, Range
+from zeropoint.quantize.calibration import CalibrationMethod
 from zeropoint.quantize.convert import convert
 from zeropoint.quantize.fixed_point import dynamic_rules, fixed_rules
+from zeropoint.quantize.means import means_as_weights
+from zeropoint.quantize.minifloat import exponent_bits_for, minifloat_rules
 from zeropoint.quantize.noise import LayerNoise, noise_table
-from zeropoint.quantize.observe import observe
+from zeropoint.quantize.observe import observe, peak
 from zeropoint.quantize.power_of_two import inq_rules, pow2_rules
-from zeropoint.quantize.schemes import Rules, Scheme, Weighted
+from zeropoint.quantize.schemes import Rules, Scheme
 from zeropoint.quantize.search import Found, search
 
 __all__ = ["CalibrationMethod", "Found", "LayerNoise", "Scheme", "noise_table", "quantize", "search"]
@@ -45,16 +47,22 @@ BITS: dict[Scheme, tuple[int, ...]] = {
     Scheme.POW2: (4,),
     Scheme.FIXED: (8, 7, 6, 5, 4, 3, 2),
     Scheme.DYNAMIC_FIXED: (8, 7, 6, 5, 4, 3, 2),
+    Scheme.MINIFLOAT: (8, 7, 6, 5, 4, 3, 2),
 }
 
 
-def _rules(scheme: Scheme, bits: int) -> Rules:
-    """Return what a scheme does; of fixed point, what it does but for its one unit."""
-    if scheme is Scheme.INQ:
-        return inq_rules(bits)
-    if scheme in (Scheme.FIXED, Scheme.DYNAMIC_FIXED):
-        return dynamic_rules(bits)
-    return {Scheme.AFFINE_INT8: AFFINE_INT8, Scheme.AFFINE_UINT8: AFFINE_UINT8}.get(scheme) or pow2_rules()
+def _observed_with(scheme: Scheme, bits: int) -> Rules:
+    """Return the rules for which ranges are observed: the scheme's, but for what follows from all of them."""
+    rules: dict[Scheme, Callable[[], Rules]] = {
+        Scheme.AFFINE_INT8: lambda: AFFINE_INT8,
+        Scheme.AFFINE_UINT8: lambda: AFFINE_UINT8,
+        Scheme.INQ: lambda: inq_rules(bits),
+        Scheme.POW2: pow2_rules,
+        Scheme.FIXED: lambda: dynamic_rules(bits),
+        Scheme.DYNAMIC_FIXED: lambda: dynamic_rules(bits),
+        Scheme.MINIFLOAT: lambda: dynamic_rules(8),
+    }
+    return rules[scheme]()
 
 
 def quantize(
@@ -63,6 +71,7 @@ def quantize(
     *,
     scheme: Scheme | str,
     bits: int | None = None,
+    exponent_bits: int | None = None,
     method: CalibrationMethod | str = CalibrationMethod.MINMAX,
     percentile: float = 99.99,
     bias_correction: bool = True,
@@ -86,6 +95,8 @@ def quantize(
     bits
         Of weights, and of fixed point's activations too; None for the scheme's default. :data:`BITS` has what each
         scheme can have.
+    exponent_bits
+        Of minifloats, 1 to ``bits`` − 1; None for as many as the greatest value wants, 4 at least, if there is room.
     method
         How the ranges of the activations follow from the values that ``calibration`` gives them. On the demo network
         the methods give int8 accuracies within a tenth of a point, and ``MINMAX`` the best uint8 accuracy.
@@ -111,19 +122,23 @@ def quantize(
     if bits not in BITS[scheme]:
         allowed = quoted_list(str(each) for each in sorted(BITS[scheme]))
         raise ZeropointError(f"the scheme '{scheme.value}' has {allowed} bits, not {bits}")
-    rules = _rules(scheme, bits)
+    notes = {"scheme": scheme.value, "bits": str(bits)}
+    if scheme is Scheme.MINIFLOAT:
+        model = means_as_weights(model)
+    elif exponent_bits is not None:
+        raise ZeropointError(f"exponent bits are for the scheme 'minifloat', not for '{scheme.value}'")
+    rules = _observed_with(scheme, bits)
     seen = observe(model, calibration, rules, method, percentile, bias_correction, progress)
     if scheme is Scheme.FIXED:
-        rules = fixed_rules(bits, _peak(model, seen.ranges))
-    notes = {"scheme": scheme.value, "bits": str(bits), **seen.notes}
+        rules = fixed_rules(bits, peak(model, seen.ranges))
+    if scheme is Scheme.MINIFLOAT:
+        chosen = exponent_bits_for(peak(model, seen.ranges), bits) if exponent_bits is None else exponent_bits
+        if not 1 <= chosen < bits:
+            raise ZeropointError(f"minifloats of {bits} bits have 1 to {bits - 1} exponent bits, not {chosen}")
+        rules = minifloat_rules(bits, chosen)
+        notes["exponent bits"] = str(chosen)
+    notes |= seen.notes
     return convert(model, seen.ranges, seen.inputs, rules, {**model.metadata, **notes})
-
-
-def _peak(model: FloatModel, ranges: Mapping[str, Range]) -> float:
-    """Return the greatest magnitude of all activations and weights."""
-    ends = [abs(end) for low_high in ranges.values() for end in low_high]
-    weights = (model.tensor(operator.weights).data for operator in model.operators if isinstance(operator, Weighted))
-    return max([*ends, *(float(np.abs(data).max()) for data in weights if data is not None)])
 
 
 def _member(kind: type[Choice], value: Choice | str, what: str) -> Choice:

@@ -17,7 +17,6 @@ from zeropoint.model import (
     Conv2D,
     DepthwiseConv2D,
     FloatModel,
-    Format,
     FullyConnected,
     MaxPool2D,
     Mean,
@@ -31,8 +30,10 @@ from zeropoint.model import (
     Tensor,
 )
 from zeropoint.numerics import INT32_MAX, round_half_away
+from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint.quantize.bias_correction import mean_error
 from zeropoint.quantize.calibration import Range
+from zeropoint.quantize.minifloat import minifloat_bias
 from zeropoint.quantize.schemes import Float64s, Rules, Weighted
 
 # An output's scale is at least this part of the greatest value that its operator could produce. No multiplier is then
@@ -59,7 +60,7 @@ def observed_tensors(model: FloatModel) -> dict[str, list[str]]:
     to cover.
     """
     first = _groups(model)
-    given = {operator.output for operator in model.operators if isinstance(operator, Softmax)}
+    given = _given(model)
     groups: dict[str, list[str]] = {name: [] for name in first.values() if name not in given}
     for name, group in first.items():
         readers = model.consumers(name)
@@ -109,13 +110,15 @@ def convert(
         If a guarantee cannot be given, naming the operator.
     """
     quantizations = _activations(model, ranges, rules)
+    first, given = _groups(model), _given(model)
     tensors = {
         tensor.name: Tensor(
             tensor.name,
             tensor.shape,
             rules.dtype,
             quantizations[tensor.name],
-            format=_format(model, tensor.name, rules),
+            # What SOFTMAX gives has all 8 bits.
+            format=None if first[tensor.name] in given else rules.format,
         )
         for tensor in model.activations()
     }
@@ -137,7 +140,8 @@ def convert(
         model.name, tensors, tuple(operators), model.input, model.output, metadata, rules.rounding
     )
     for operator in quantized.operators:
-        if scaling := _SCALINGS.get(type(operator)):
+        scalings = _FLOAT_SCALINGS if isinstance(rules.format, MinifloatFormat) else _SCALINGS
+        if scaling := scalings.get(type(operator)):
             scaling(quantized, operator)  # Raises if a multiplier cannot be represented.
     return quantized
 
@@ -151,6 +155,12 @@ _SCALINGS: dict[type[Operator], Any] = {
     Requantize: arithmetic.requantize_scaling,
     Softmax: arithmetic.softmax_scaling,
 }
+
+
+#: The same for minifloats.
+_FLOAT_SCALINGS: dict[type[Operator], Any] = dict.fromkeys(
+    (Conv2D, DepthwiseConv2D, FullyConnected, Add), arithmetic.float_scaling
+)
 
 
 def _unused(name: str, operator: Operator, model: FloatModel, taken: Mapping[str, Tensor]) -> str:
@@ -196,10 +206,9 @@ def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -
     return quantizations
 
 
-def _format(model: FloatModel, name: str, rules: Rules) -> Format | None:
-    """Return the format of an activation: that of the scheme, but for what SOFTMAX gives, which has all 8 bits."""
-    given = {operator.output for operator in model.operators if isinstance(operator, Softmax)}
-    return None if _groups(model)[name] in given else rules.format
+def _given(model: FloatModel) -> set[str]:
+    """Return the activations whose quantization the operator that makes them gives."""
+    return {operator.output for operator in model.operators if isinstance(operator, Softmax)}
 
 
 def _brief(error: Exception) -> str:
@@ -235,6 +244,8 @@ def _constants(
     model: FloatModel, operator: Weighted, source: Tensor, target: Tensor, inputs: Float64s | None, rules: Rules
 ) -> tuple[Tensor, Tensor | None]:
     """Return the quantized weights and bias of an operator; given its mean ``inputs``, with the bias corrected."""
+    if isinstance(rules.format, MinifloatFormat):
+        return _float_constants(model, operator, source, inputs, rules)
     values = _floats(model, operator.weights)
     magnitude, bias = _magnitudes(model, operator)
     count = values.size // len(bias)
@@ -271,10 +282,31 @@ def _constants(
             f"scheme"
         )
     if inputs is not None:
-        # A mean beyond the input's range, as calibration may clip it, is not what the accumulator will see.
-        ends = source.dequantize(np.array(source.limits)).astype(np.float64)
-        bias = bias - mean_error(operator, constant.real - values, np.clip(inputs, *ends))
+        bias = _corrected(bias, operator, constant.real - values, inputs, source)
     elif operator.bias is None:
         return constant, None
     q = round_half_away(bias / products).astype(np.int32)
     return constant, Tensor(operator.bias or f"{operator.name}/bias", q.shape, "int32", quantization, q)
+
+
+def _corrected(bias: Float64s, operator: Weighted, errors: Float64s, inputs: Float64s, source: Tensor) -> Float64s:
+    """Return a bias without the mean of what errors of the weights do to outputs."""
+    # A mean beyond the input's range, as calibration may clip it, is not what the accumulator will see.
+    ends = source.dequantize(np.array(source.limits)).astype(np.float64)
+    return np.asarray(bias - mean_error(operator, errors, np.clip(inputs, *ends)))
+
+
+def _float_constants(
+    model: FloatModel, operator: Weighted, source: Tensor, inputs: Float64s | None, rules: Rules
+) -> tuple[Tensor, Tensor | None]:
+    """Do for minifloats, whose sums have no limit, what :func:`_constants` does."""
+    values = _floats(model, operator.weights)
+    _, bias = _magnitudes(model, operator)
+    weights = rules.layers.get(operator.name, rules.weights)(values, _axis(operator), np.zeros(len(bias)), 0.0)
+    constant = weights.tensor(operator.weights)
+    if inputs is not None:
+        bias = _corrected(bias, operator, constant.real - values, inputs, source)
+    elif operator.bias is None:
+        return constant, None
+    unit = source.scale * weights.quantization.scale[0]
+    return constant, minifloat_bias(bias, unit, operator.bias or f"{operator.name}/bias")

@@ -40,7 +40,8 @@ def noise_table(float_model: FloatModel, quantized: QuantizedModel, x: npt.Array
     float_model
         The network.
     quantized
-        The same network quantized: its activations have the names and shapes of the float model's.
+        The same network quantized: it has the float model's activations, of the same names and shapes, and what
+        quantization may put in between.
     x
         Inputs, as ``float_reference.run`` takes them; the quantized model gets them quantized with its input's scale.
 
@@ -52,8 +53,8 @@ def noise_table(float_model: FloatModel, quantized: QuantizedModel, x: npt.Array
     shapes, others = (
         {tensor.name: tensor.shape for tensor in model.activations()} for model in (float_model, quantized)
     )
-    if shapes != others:
-        different = sorted(name for name in {*shapes, *others} if shapes.get(name) != others.get(name))
+    different = sorted(name for name in shapes if shapes[name] != others.get(name))
+    if different:
         raise ZeropointError(
             f"models '{float_model.name}' and '{quantized.name}' are not of one network: they differ in the "
             f"activations {quoted_list(different)}"
@@ -76,6 +77,7 @@ def noise_table(float_model: FloatModel, quantized: QuantizedModel, x: npt.Array
             greatest[operator.output],
         )
         for operator in quantized.operators
+        if operator.output in shapes
     ]
 
 

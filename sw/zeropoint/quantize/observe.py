@@ -11,7 +11,7 @@ from zeropoint.model import FloatModel
 from zeropoint.quantize.bias_correction import mean_inputs
 from zeropoint.quantize.calibration import CalibrationMethod, Range, calibrate
 from zeropoint.quantize.convert import observed_tensors
-from zeropoint.quantize.schemes import Float64s, Rules
+from zeropoint.quantize.schemes import Float64s, Rules, Weighted
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,10 @@ def observe(
             f"{quoted_list(constant)}; give inputs typical of those to come"
         )
     return Observed(ranges, inputs, notes)
+
+
+def peak(model: FloatModel, ranges: Mapping[str, Range]) -> float:
+    """Return the greatest magnitude of all activations and weights."""
+    ends = [abs(end) for low_high in ranges.values() for end in low_high]
+    weights = (model.tensor(operator.weights).data for operator in model.operators if isinstance(operator, Weighted))
+    return max([*ends, *(float(np.abs(data).max()) for data in weights if data is not None)])

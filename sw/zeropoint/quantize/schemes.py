@@ -32,6 +32,8 @@ class Scheme(Enum):
     FIXED = "fixed"
     #: Ristretto's dynamic fixed point: a fractional length for each layer's inputs, weights and outputs.
     DYNAMIC_FIXED = "dynamic-fixed"
+    #: Ristretto's minifloats: a sign, exponent and mantissa bits; sums are exact.
+    MINIFLOAT = "minifloat"
 
 
 @dataclass(frozen=True, eq=False)

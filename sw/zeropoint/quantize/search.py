@@ -19,9 +19,11 @@ from zeropoint.model import FloatModel, QuantizedModel
 from zeropoint.quantize.calibration import CalibrationMethod
 from zeropoint.quantize.convert import convert
 from zeropoint.quantize.fixed_point import dynamic_rules
-from zeropoint.quantize.observe import observe
+from zeropoint.quantize.means import means_as_weights
+from zeropoint.quantize.minifloat import exponent_bits_for, minifloat_rules, minifloat_weights
+from zeropoint.quantize.observe import observe, peak
 from zeropoint.quantize.power_of_two import pow2_rules, ristretto_weights
-from zeropoint.quantize.schemes import Rules, Scheme, Weighted
+from zeropoint.quantize.schemes import Rules, Scheme, Weighted, WeightsFunction
 
 #: The group of all activations.
 ACTIVATIONS = "activations"
@@ -31,6 +33,8 @@ WIDTHS: dict[Scheme, tuple[int, ...]] = {
     Scheme.DYNAMIC_FIXED: (8, 7, 6, 5, 4, 3, 2),
     # 8 bits are integers, which weights become that powers of two do not do for.
     Scheme.POW2: (8, 4, 3, 2, 1),
+    # Without those that leave no room for the exponent.
+    Scheme.MINIFLOAT: (8, 7, 6, 5, 4, 3, 2),
 }
 
 
@@ -75,6 +79,7 @@ def search(
     *,
     scheme: Scheme,
     acceptable_loss: float,
+    exponent_bits: int | None = None,
     method: CalibrationMethod = CalibrationMethod.MINMAX,
     percentile: float = 99.99,
     bias_correction: bool = True,
@@ -84,14 +89,14 @@ def search(
 
     Parameters
     ----------
-    model, calibration, method, percentile, bias_correction, progress
+    model, calibration, exponent_bits, method, percentile, bias_correction, progress
         As of :func:`zeropoint.quantize.quantize`.
     labels
         The right class of each sample, integers ``(N,)``. Without them, the class that the float network gives counts
         as right.
     scheme
-        ``DYNAMIC_FIXED``, or ``POW2``, where each layer's weights are powers of two of as few exponents as will do, or
-        8-bit integers where none will.
+        ``DYNAMIC_FIXED``; ``MINIFLOAT``, where all have as many exponent bits; or ``POW2``, where each layer's weights
+        are powers of two of as few exponents as will do, or 8-bit integers where none will.
     acceptable_loss
         The part of the samples, 0 … 1, by which the accuracy may be below the float network's.
 
@@ -102,10 +107,15 @@ def search(
         widest formats lose more; and as :func:`zeropoint.quantize.quantize`.
     """
     if scheme not in WIDTHS:
-        raise ZeropointError(f"the scheme '{scheme.value}' has no widths to search; search dynamic-fixed or pow2")
+        raise ZeropointError(
+            f"the scheme '{scheme.value}' has no widths to search; search dynamic-fixed, minifloat or pow2"
+        )
+    if exponent_bits is not None and scheme is not Scheme.MINIFLOAT:
+        raise ZeropointError(f"exponent bits are for the scheme 'minifloat', not for '{scheme.value}'")
     if not 0 <= acceptable_loss < 1:
         raise ZeropointError(f"the acceptable loss must be 0 to below 100 points, not {100 * acceptable_loss:g}")
-    widths = WIDTHS[scheme]
+    if scheme is Scheme.MINIFLOAT:
+        model = means_as_weights(model)
     x = float_reference.check_input(model, calibration)
     scores = float_reference.run_output(model, x)
     reference, classes = _classes(scores), scores[0].size
@@ -118,8 +128,14 @@ def search(
             f"acceptable {100 * acceptable_loss:g} points is no more than chance; check the labels, or accept less"
         )
     seen = observe(model, x, dynamic_rules(8), method, percentile, bias_correction, lambda done: progress(done / 4))
+    widths, exponent = WIDTHS[scheme], 0
+    if scheme is Scheme.MINIFLOAT:
+        exponent = exponent_bits_for(peak(model, seen.ranges), 8) if exponent_bits is None else exponent_bits
+        if not 1 <= exponent <= 7:
+            raise ZeropointError(f"minifloats of 8 bits have 1 to 7 exponent bits, not {exponent}")
+        widths = tuple(width for width in widths if width > exponent)
     groups = [operator.name for operator in model.operators if isinstance(operator, Weighted)]
-    if scheme is Scheme.DYNAMIC_FIXED:
+    if scheme is not Scheme.POW2:
         groups.append(ACTIVATIONS)
     tried: dict[tuple[int, ...], tuple[QuantizedModel, float]] = {}
 
@@ -127,7 +143,10 @@ def search(
         key = tuple(bits.values())
         if key not in tried:
             notes = {"scheme": scheme.value, **seen.notes, "bits": ", ".join(f"{name} {n}" for name, n in bits.items())}
-            quantized = convert(model, seen.ranges, seen.inputs, _rules(scheme, bits), {**model.metadata, **notes})
+            if exponent:
+                notes["exponent bits"] = str(exponent)
+            rules = _rules(scheme, bits, exponent)
+            quantized = convert(model, seen.ranges, seen.inputs, rules, {**model.metadata, **notes})
             outputs = golden.run(quantized, quantized.tensor(quantized.input).quantize(x))
             tried[key] = quantized, float(np.mean(_classes(outputs) == right))
         return Trial(dict(bits), tried[key][1])
@@ -167,13 +186,17 @@ def _by_itself(alone: Mapping[str, tuple[Trial, ...]], bits: Mapping[str, int], 
     return accuracy, bits[group]
 
 
-def _rules(scheme: Scheme, bits: Mapping[str, int]) -> Rules:
+def _rules(scheme: Scheme, bits: Mapping[str, int], exponent_bits: int) -> Rules:
     """Return the rules of a network with these bits."""
-    integers = dynamic_rules(8)
+    layers: dict[str, WeightsFunction]
+    if scheme is Scheme.MINIFLOAT:
+        weights = partial(minifloat_weights, exponent_bits=exponent_bits)
+        layers = {name: partial(weights, bits=width) for name, width in bits.items() if name != ACTIVATIONS}
+        return replace(minifloat_rules(bits[ACTIVATIONS], exponent_bits), layers=layers)
     if scheme is Scheme.POW2:
+        integers = dynamic_rules(8).weights
         layers = {
-            name: integers.weights if width == 8 else partial(ristretto_weights, bits=width)
-            for name, width in bits.items()
+            name: integers if width == 8 else partial(ristretto_weights, bits=width) for name, width in bits.items()
         }
         return replace(pow2_rules(), layers=layers)
     layers = {name: dynamic_rules(width).weights for name, width in bits.items() if name != ACTIVATIONS}
