@@ -265,6 +265,11 @@ class AcceleratorConfig:
         return _INTEGER_WIDTHS
 
     @property
+    def shifts(self) -> range:
+        """By how much requantizers shift, left where positive."""
+        return range(-128, 2) if self.pe is PEKind.MINIFLOAT else range(-31, 31)
+
+    @property
     def value_width(self) -> int:
         """Bits of a sum on its way from the accumulators to the requantizers."""
         return max(32, self.accumulator_width)

@@ -7,9 +7,10 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from support.codes import decoded, takes_powers
+from support.codes import decoded, factors, takes_powers
 from support.gateware import signed_number
-from zeropoint.numerics import Rounding, multiply_by_quantized_multiplier, requantize, wrap_int32
+from zeropoint.numerics import Rounding, minifloat, multiply_by_quantized_multiplier, requantize, wrap_int32
+from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.isa import Accumulate, Instruction, Round
 from zeropoint_hw.layout import Level
@@ -93,9 +94,9 @@ def output_sums(
         taps = np.tile(x, (config.columns, 1))
         if i.window:
             taps[: config.channels, : config.window_taps] = history.taps(cycle, x)
-        if config.pe is not PEKind.FOLD:
-            taps = taps - i.input_zero_point
-            w = w if takes_powers(config, i) else w - i.weight_zero_point
+        taps = factors(config, i, taps)
+        if config.pe in (PEKind.MAC, PEKind.MIXED) and not takes_powers(config, i):
+            w = w - i.weight_zero_point
         dots.append((taps * w).sum(axis=1))
         if cycle.last:
             sums = _accumulated(i, np.array(dots))
@@ -139,8 +140,13 @@ def execute(
         for column in range(min(group_channels, i.output_channels - at.group * group_channels)):
             place = column % config.requantizers if i.parameters_shared else at.group * group_channels + column
             bias, multiplier, shift = parameters[i.parameter_base * config.requantizers + place]
-            accumulator, clamp = wrap_int32(sums[column] + bias), (i.clamp_low, i.clamp_high)
-            result = int(requantize(accumulator, multiplier, shift, i.output_zero_point, clamp, rounding))
+            clamp = i.clamp_low, i.clamp_high
+            if config.pe is PEKind.MINIFLOAT:
+                form = MinifloatFormat(config.exponent_bits, config.activation_bits - 1 - config.exponent_bits)
+                result = int(np.clip(minifloat.requantize(sums[column] + (bias << multiplier), shift, form), *clamp))
+            else:
+                accumulator = wrap_int32(sums[column] + bias)
+                result = int(requantize(accumulator, multiplier, shift, i.output_zero_point, clamp, rounding))
             if i.table:
                 entry = int(tables[i.table - 1][result & 0xFF])
                 result = entry if i.input_unsigned else signed_number(entry, 8)

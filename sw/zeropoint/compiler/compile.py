@@ -133,6 +133,7 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
             np.asarray(emitter.biases, np.int32),
             np.asarray(emitter.multipliers, np.uint32),
             np.asarray(emitter.shifts, np.int8),
+            config.shifts,
         ),
         tables=np.frombuffer(b"".join(emitter.tables), np.uint8).reshape(-1, TABLE_ENTRIES),
         input=buffers[model.input],

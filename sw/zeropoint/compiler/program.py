@@ -233,12 +233,15 @@ class Parameters:
     multiplier
         uint32 array, below 2^31: Q0.31.
     shift
-        int8 array, −31 to 30; to the left where positive.
+        int8 array; to the left where positive.
+    shifts
+        What a shift may be.
     """
 
     bias: npt.NDArray[np.int32]
     multiplier: npt.NDArray[np.uint32]
     shift: npt.NDArray[np.int8]
+    shifts: range = range(-31, 31)
 
     def __post_init__(self) -> None:
         for name, dtype in (("bias", np.int32), ("multiplier", np.uint32), ("shift", np.int8)):
@@ -247,8 +250,9 @@ class Parameters:
             raise ValueError(f"parameters have {len(self.bias)}, {len(self.multiplier)} and {len(self.shift)} entries")
         if np.any(self.multiplier >= 1 << 31):
             raise ValueError("a multiplier must be below 2^31")
-        if np.any((self.shift < -31) | (self.shift > 30)):
-            raise ValueError("a shift must be -31 to 30")
+        low, high = self.shifts[0], self.shifts[-1]
+        if np.any((self.shift < low) | (self.shift > high)):
+            raise ValueError(f"a shift must be {low} to {high}")
 
     def __len__(self) -> int:
         """Channel slots."""
@@ -410,8 +414,8 @@ def instructions_from(image: Image) -> tuple[Instruction, ...]:
     return tuple(found)
 
 
-def parameters_from(image: Image) -> Parameters:
-    """Return the parameters of which ``Program.images`` made ``image``.
+def parameters_from(image: Image, config: AcceleratorConfig) -> Parameters:
+    """Return the parameters of which ``Program.images`` made ``image``, for a configuration.
 
     Raises
     ------
@@ -423,6 +427,7 @@ def parameters_from(image: Image) -> Parameters:
         columns[0].view("<i4").reshape(-1).astype(np.int32),
         columns[1].view("<u4").reshape(-1).astype(np.uint32),
         columns[2].view(np.int8).reshape(-1),
+        config.shifts,
     )
 
 

@@ -24,6 +24,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -194,7 +195,9 @@ def _load(folder: Path, data: bytes, image_format: str) -> Program:
 
     instructions = contents("program", 32, config.program_words, instructions_from)
     weights = contents("weights", config.word_bits, config.weight_words, lambda image: image.words)
-    parameters = contents("parameters", PARAMETER_WIDTH, config.parameter_channels, parameters_from)
+    parameters = contents(
+        "parameters", PARAMETER_WIDTH, config.parameter_channels, partial(parameters_from, config=config)
+    )
     tables = np.zeros((0, TABLE_ENTRIES), np.uint8)
     if config.tables and "tables" in entries:
         tables = contents("tables", 8, config.tables * TABLE_ENTRIES, tables_from)

@@ -63,7 +63,7 @@ def test_the_parameter_image_holds_bias_multiplier_and_shift_where_the_format_sa
 def test_instructions_and_parameters_come_back_from_their_images() -> None:
     program = make_program(seed=3)
     assert instructions_from(program.images[0]) == program.instructions
-    back = parameters_from(program.images[2])
+    back = parameters_from(program.images[2], program.config)
     for name in ("bias", "multiplier", "shift"):
         np.testing.assert_array_equal(getattr(back, name), getattr(program.parameters, name))
         assert getattr(back, name).dtype == getattr(program.parameters, name).dtype
