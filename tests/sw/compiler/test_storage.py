@@ -208,8 +208,8 @@ WEIGHTS = ("images", "weights")
     ("change", "message"),
     [
         (setting("format", to="zip"), "it is not the manifest of a program"),
-        (setting("version", to=3), "it was written by a newer Zeropoint (version 3; this one reads 2); upgrade"),
-        (setting("version", to=1), "by an earlier Zeropoint (version 1; this one reads 2); compile the model again"),
+        (setting("version", to=4), "it was written by a newer Zeropoint (version 4; this one reads 3); upgrade"),
+        (setting("version", to=1), "by an earlier Zeropoint (version 1; this one reads 3); compile the model again"),
         (setting("model_sha256", to="0"), "a model's SHA-256 has 64 hexadecimal digits"),
         (lambda manifest: manifest.pop("model_sha256"), "the manifest lacks 'model_sha256'"),
         (setting("version", to=0), "'version' must be 1 to"),
