@@ -44,8 +44,8 @@ class MinifloatRequantizerLane(wiring.Component):
         self._width = config.value_width + 1
         # Bits of a distance that shifts out all of a sum, and of what is kept below it.
         self._count_bits = (self._width + 2).bit_length()
-        #: Left shift of the bias; sum; magnitude; its length; distance; right shift; rounding; saturation; clamp.
-        self.latency = 3 * self._stages + 6
+        #: Left shift of the bias; sum; magnitude; its length; distance (2); right shift; rounding; saturation; clamp.
+        self.latency = 2 * self._stages + self._searches + 7
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -60,9 +60,14 @@ class MinifloatRequantizerLane(wiring.Component):
         """Registers within a shift of any distance: one after every second level, and after the last."""
         return (self._count_bits + 1) // 2
 
+    @property
+    def _searches(self) -> int:
+        """Registers within the search for the highest bit: one for each level, but for the last three together."""
+        return self._count_bits - 2
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        stages = self._stages
+        stages, searches = self._stages, self._searches
 
         # The bias at the unit of the sum; the sum; its magnitude.
         bias = Signal(signed(self._width))
@@ -88,24 +93,29 @@ class MinifloatRequantizerLane(wiring.Component):
             narrower = Signal(1 << level, name=f"rest{level}")
             m.d.comb += narrower.eq(Mux(there, upper, rest[: 1 << level]))
             rest, place = narrower, Cat(there, place)
-            if level % 2 == 0:
+            if level > 2 or level == 0:
                 rest, place = delay(m, rest, 1, f"late_rest{level}"), delay(m, place, 1, f"place{level}")
 
-        # How far right it is shifted: as far as the highest bit lies above a significand's, but no less than the unit
-        # of subnormal numbers wants. One more than that, since two bits more are kept on the right.
-        scale = delay(m, self.parameters.shift, 2 + 2 * stages, "scale").as_signed()
-        shape = signed(max(self._count_bits, len(scale)) + 2)
-        normal, least, distance = (Signal(shape, name=name) for name in ("normal", "least", "distance"))
-        m.d.comb += [
-            normal.eq(place - self._mantissa_bits),
-            least.eq(-scale),
-            distance.eq(Mux(rest & (normal > least), normal, least)),
+        # How far right it is shifted: as far as the highest bit lies above a significand's, which gives the exponent's
+        # field, but no less than the unit of subnormal numbers wants, whose field is as good as 0. One more than that,
+        # since two bits more are kept on the right.
+        shape = signed(max(self._count_bits, len(self.parameters.shift)) + 2)
+        above, least = Signal(shape), Signal(shape)
+        m.d.sync += [above.eq(self.parameters.shift - self._mantissa_bits), least.eq(1 - self.parameters.shift)]
+        above = delay(m, above, stages + searches + 1, "above").as_signed()
+        least = delay(m, least, stages + searches + 2, "least")
+        found, normal, exponent = Signal(shape), Signal(shape.width), Signal(shape.width)
+        is_normal = delay(m, rest, 1, "there") & ~found[-1]
+        right = Signal(shape.width)
+        m.d.sync += [
+            found.eq(place + above),
+            normal.eq(place - (self._mantissa_bits - 1)),
+            right.eq(Mux(is_normal, normal, least)),
+            exponent.eq(Mux(is_normal, found, 0)),
         ]
-        right, exponent = Signal(shape.width), Signal(shape)
-        m.d.sync += [right.eq(distance + 1), exponent.eq(distance + scale)]
 
         # The significand, a bit below it, and whether there is anything below that.
-        value: Value = Cat(0, 0, delay(m, magnitude, stages + 1, "magnitude"))
+        value: Value = Cat(0, 0, delay(m, magnitude, searches + 2, "magnitude"))
         some: Value = Cat(0)
         # Beyond all bits there is nothing but what lies below the last one.
         far = Signal()
@@ -127,13 +137,13 @@ class MinifloatRequantizerLane(wiring.Component):
                 )
 
         # Rounding; a carry out of the significand goes into the field, where it belongs.
-        exponent = delay(m, exponent, stages, "exponent").as_signed()
+        exponent = delay(m, exponent, stages, "exponent")
         rounds_up = value[0] & (some | value[1])
         rounded = Signal(len(exponent) + self._mantissa_bits)
         m.d.sync += rounded.eq((exponent << self._mantissa_bits) + value[1:] + rounds_up)
         greatest = (1 << self._magnitude_bits) - 1
         signed_code = Signal(signed(9))
-        negative = delay(m, negative, 2 * stages + 2, "late_negative")
+        negative = delay(m, negative, stages + searches + 3, "late_negative")
         code = Mux(rounded > greatest, greatest, rounded[: self._magnitude_bits])
         m.d.sync += signed_code.eq((code ^ negative.replicate(9)).as_signed() + negative)
         i = self.instruction
