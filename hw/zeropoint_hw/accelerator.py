@@ -16,7 +16,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from zeropoint_hw.array import Array
-from zeropoint_hw.config import AcceleratorConfig, WeightSource
+from zeropoint_hw.config import AcceleratorConfig, RequantizerKind, WeightSource
 from zeropoint_hw.counters import Counters
 from zeropoint_hw.drain import Drain
 from zeropoint_hw.host import HostBusSignature
@@ -33,7 +33,7 @@ from zeropoint_hw.isa import (
 from zeropoint_hw.layout import delay
 from zeropoint_hw.loops import InputAddress, LoopNest
 from zeropoint_hw.memory import ActivationMemory, ParameterMemory, WordMemory
-from zeropoint_hw.pair_scaler import PairScaler
+from zeropoint_hw.pair_scaler import PairScaler, PairShifter
 from zeropoint_hw.pooler import Pooler
 from zeropoint_hw.requantizer import Requantizer
 from zeropoint_hw.sequencer import Sequencer
@@ -158,9 +158,13 @@ class Accelerator(wiring.Component):
         beat, values = Cat(drain.beat, drain.beat_level, drain.beat_pools), list(drain.values)
         if config.pairs:
             paired = instruction.accumulate == Accumulate.PAIR
-            beat = Mux(paired, delay(m, beat, PairScaler.LATENCY, "pair_beat"), beat)
+            scaler_class, entering = PairScaler, beat
+            if config.requantizer is RequantizerKind.SHIFT:
+                # The last beat of the instruction before has left the requantizers' longer pipeline, but not this one.
+                scaler_class, entering = PairShifter, Cat(drain.beat & paired, beat[1:])
+            beat = Mux(paired, delay(m, entering, scaler_class.LATENCY, "pair_beat"), beat)
             for index, value in enumerate(drain.values):
-                m.submodules[f"pair_scaler{index}"] = scaler = PairScaler()
+                m.submodules[f"pair_scaler{index}"] = scaler = scaler_class()
                 m.d.comb += [scaler.instruction.eq(instruction), scaler.pair.eq(value)]
                 values[index] = Mux(paired, scaler.value, value)
         m.d.comb += [

@@ -23,6 +23,15 @@ class PEKind(StrEnum):
     MINIFLOAT = "minifloat"
 
 
+class RequantizerKind(StrEnum):
+    """How the requantizers scale."""
+
+    #: By any multiplier: a 32-bit product, then a shift.
+    MULTIPLIER = "multiplier"
+    #: By powers of two only: a shift.
+    SHIFT = "shift"
+
+
 class WeightSource(StrEnum):
     """Where program, parameters and weights come from."""
 
@@ -33,7 +42,11 @@ class WeightSource(StrEnum):
 
 
 #: The fields that are a choice; all others are integers.
-_CHOICES: dict[str, type[StrEnum]] = {"pe": PEKind, "weight_source": WeightSource}
+_CHOICES: dict[str, type[StrEnum]] = {
+    "pe": PEKind,
+    "requantizer": RequantizerKind,
+    "weight_source": WeightSource,
+}
 
 
 #: The widest codes of powers of two that PEs take: 0 or not, the sign, and an exponent of 3 bits.
@@ -72,6 +85,9 @@ class AcceleratorConfig:
     requantizers
         Outputs requantized at once: a power of two up to ``min(lanes, columns)``. 0, the default, takes the largest
         that is not above 8.
+    requantizer
+        How the requantizers, and ADD its operands, scale: ``multiplier``, or ``shift`` for networks whose scales are
+        all powers of two and whose outputs have no zero points, such as those in dynamic fixed point.
     pe
         The kind of processing element.
     weight_bits
@@ -132,6 +148,7 @@ class AcceleratorConfig:
     lanes: int = 8
     columns: int = 8
     requantizers: int = 0
+    requantizer: RequantizerKind = RequantizerKind.MULTIPLIER
     pe: PEKind = PEKind.MAC
     weight_bits: int = 0
     activation_bits: int = 0
@@ -205,6 +222,8 @@ class AcceleratorConfig:
     def _check_formats(self) -> None:
         """Fill in and check the widths of activations and exponents."""
         floats = self.pe is PEKind.MINIFLOAT
+        if floats and self.requantizer is not RequantizerKind.MULTIPLIER:
+            raise ValueError(f"requantizer must be left out for pe = {self.pe!s}, which has its own")
         if self.activation_bits == 0:
             object.__setattr__(self, "activation_bits", 8)
         least = 2 if floats else 8
@@ -237,7 +256,7 @@ class AcceleratorConfig:
     @property
     def requantizer_multipliers(self) -> int:
         """Multipliers outside the array: four for each 32-bit product, two more where ADD scales an operand."""
-        if self.pe is PEKind.MINIFLOAT:
+        if self.pe is PEKind.MINIFLOAT or self.requantizer is RequantizerKind.SHIFT:
             return 0
         return self.requantizers * (6 if self.elementwise else 4)
 
@@ -347,7 +366,8 @@ class AcceleratorConfig:
     def format_word(self) -> int:
         """What it tells of its number formats; ``isa.Register.FORMATS`` says in which bits."""
         word = self.weight_bits | self.weight_zero << 4 | self.ties_to_even << 5 | self.weight_zero_points << 6
-        return word | self.exponent_bits << 7 | self.activation_bits << 10
+        word |= self.exponent_bits << 7 | self.activation_bits << 10
+        return word | (self.requantizer is RequantizerKind.SHIFT) << 15
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""

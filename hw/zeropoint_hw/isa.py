@@ -46,6 +46,8 @@ class Round(IntEnum):
     SINGLE = 1
     #: Once, ties to even.
     EVEN = 2
+    #: Once, ties away from zero: for requantizers that shift.
+    AWAY = 3
 
 
 class Gate(IntEnum):
@@ -344,7 +346,7 @@ class Register(IntEnum):
     #: Instructions executed.
     INSTRUCTIONS = 8
     #: Bits 3…0: the weights' bits; 4: weights have a code for 0; 5: ties to even; 6: weights have zero points; 9…7: the
-    #: exponents' bits; 14…10: the activations' bits.
+    #: exponents' bits; 14…10: the activations' bits; 15: the requantizers shift.
     FORMATS = 9
 
 

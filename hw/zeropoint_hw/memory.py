@@ -6,7 +6,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
 from zeropoint_hw.layout import ParameterLayout, delay
 
 
@@ -173,8 +173,12 @@ class WordMemory(wiring.Component):
         return m
 
 
+#: A channel's parameters, with the bits that the memory has for each.
+_PARAMETERS = (("bias", 32), ("multiplier", 32), ("shift", 8))
+
+
 class ParameterMemory(wiring.Component):
-    """Bias, multiplier and shift of ``requantizers`` channels a word.
+    """Bias, multiplier and shift of ``requantizers`` channels a word; where requantizers shift, no multiplier.
 
     Parameters
     ----------
@@ -202,15 +206,19 @@ class ParameterMemory(wiring.Component):
     def __init__(self, config: AcceleratorConfig, rom: Sequence[tuple[int, int, int]] | None = None) -> None:
         self._count = config.requantizers
         self._writable = rom is None
-        self._memories = [
-            WordMemory(
+        pieces = list(enumerate(_PARAMETERS))
+        if config.requantizer is RequantizerKind.SHIFT:
+            # Nothing looks at the multipliers.
+            del pieces[1]
+        self._memories = {
+            piece: WordMemory(
                 width * self._count,
                 config.parameter_words,
                 width,
                 None if rom is None else self._packed([channel[piece] for channel in rom], width),
             )
-            for piece, width in enumerate((32, 32, 8))
-        ]
+            for piece, (_, width) in pieces
+        }
         members = {
             "read_address": In(range(config.parameter_words)),
             "read_data": Out(data.ArrayLayout(ParameterLayout, self._count)),
@@ -234,9 +242,12 @@ class ParameterMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.bias, m.submodules.multiplier, m.submodules.shift = self._memories
-        for piece, words in enumerate(self._memories):
+        for piece, words in self._memories.items():
+            name, width = _PARAMETERS[piece]
+            m.submodules[name] = words
             m.d.comb += words.read_address.eq(self.read_address)
+            for index, channel in enumerate(self.read_data):
+                m.d.comb += channel[name].eq(words.read_data.word_select(index, width))
             if self._writable:
                 place = (self._count - 1).bit_length()
                 m.d.comb += [
@@ -245,11 +256,4 @@ class ParameterMemory(wiring.Component):
                     words.write_data.eq(self.write_data),
                     words.write_enable.eq(self.write_enable & (self.write_piece == piece)),
                 ]
-        bias, multiplier, shift = (words.read_data for words in self._memories)
-        for index, channel in enumerate(self.read_data):
-            m.d.comb += [
-                channel.bias.eq(bias.word_select(index, 32)),
-                channel.multiplier.eq(multiplier.word_select(index, 32)),
-                channel.shift.eq(shift.word_select(index, 8)),
-            ]
         return m

@@ -1,14 +1,57 @@
 """ADD, SUB and MUL: two activations to one number, before the requantizer scales that to the output."""
 
-from amaranth import Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.array import OPERAND_SUM
 from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import InstructionLayout, delay
 from zeropoint_hw.multiplier import UNSIGNED_WIDTH, multiply
-from zeropoint_hw.shift import shift_right
+from zeropoint_hw.shift import SHIFT_LATENCY, shift_right
+
+
+def _differences(m: Module, pair: Value, i: data.View) -> tuple[Signal, Signal]:
+    """Return both operands less their zero points, negated where the instruction says so, a cycle later."""
+    first, other = Signal(OPERAND_SUM), Signal(OPERAND_SUM)
+    # Of complements, what is negated.
+    for index, difference, zero_point, negate in (
+        (0, first, i.pair_zero_point, i.pair_negate),
+        (1, other, i.pair_other_zero_point, i.pair_other_negate),
+    ):
+        flips = negate.replicate(OPERAND_SUM.width)
+        operand = pair.word_select(index, OPERAND_SUM.width) ^ flips
+        zero = (zero_point.as_unsigned() ^ flips[: len(zero_point)]).as_signed()
+        m.d.sync += difference.eq(operand.as_signed() - zero)
+    return first, other
+
+
+class PairShifter(wiring.Component):
+    """Combines both operands of ADD or SUB, one pair a cycle, ``LATENCY`` cycles later, without a multiplier.
+
+    As :class:`PairScaler` for a ``pair_multiplier`` of 2^30 and one rounding.
+
+    Members
+    -------
+    instruction, pair, value
+        As of :class:`PairScaler`.
+    """
+
+    LATENCY = 1 + SHIFT_LATENCY + 1
+
+    def __init__(self) -> None:
+        super().__init__({"instruction": In(InstructionLayout), "pair": In(20), "value": Out(signed(32))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        i = self.instruction
+
+        # 1: differences. 2, 3: right shift of the second, of which the last bit is for rounding. 4: the sum.
+        first, other = _differences(m, self.pair, i)
+        shifted, _ = shift_right(m, Cat(Const(0, 20), other), i.pair_shift, 20 + len(other))
+        half = delay(m, first, SHIFT_LATENCY, "first").as_signed()
+        m.d.sync += self.value.eq((half << 19) + shifted.value[1:].as_signed() + shifted.value[0])
+        return m
 
 
 class PairScaler(wiring.Component):
@@ -40,16 +83,8 @@ class PairScaler(wiring.Component):
         m = Module()
         i = self.instruction
 
-        # 1: differences; of complements, what is negated.
-        first, other = Signal(OPERAND_SUM), Signal(OPERAND_SUM)
-        for index, difference, zero_point, negate in (
-            (0, first, i.pair_zero_point, i.pair_negate),
-            (1, other, i.pair_other_zero_point, i.pair_other_negate),
-        ):
-            flips = negate.replicate(OPERAND_SUM.width)
-            operand = self.pair.word_select(index, OPERAND_SUM.width) ^ flips
-            zero = (zero_point.as_unsigned() ^ flips[: len(zero_point)]).as_signed()
-            m.d.sync += difference.eq(operand.as_signed() - zero)
+        # 1: differences.
+        first, other = _differences(m, self.pair, i)
 
         # 2, 3: products of 17 bits. MUL has the first operand where the multiplier of ADD stands, so far up that
         # nothing is left to round. 4: bits 10 and up of their sum.

@@ -1,15 +1,16 @@
-"""The requantizer: accumulators to activations, int32 ones in gemmlowp's fixed-point arithmetic."""
+"""The requantizer: accumulators to activations, int32 ones in gemmlowp's fixed-point arithmetic or by shifts."""
 
 from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, ParameterLayout, delay
 from zeropoint_hw.minifloat_requantizer import MinifloatRequantizerLane
 from zeropoint_hw.multiplier import UNSIGNED_WIDTH, multiply
 from zeropoint_hw.shift import SHIFT_LATENCY, shift_right
+from zeropoint_hw.shift_requantizer import ShiftRequantizerLane
 
 
 class RequantizerLane(wiring.Component):
@@ -118,7 +119,7 @@ class Requantizer(wiring.Component):
     Parameters
     ----------
     config
-        Gives the number of lanes, and what they can do.
+        Gives the number of lanes, their kind, and what they can do.
 
     Attributes
     ----------
@@ -184,8 +185,10 @@ class Requantizer(wiring.Component):
         return m
 
 
-def _lane(config: AcceleratorConfig) -> RequantizerLane | MinifloatRequantizerLane:
+def _lane(config: AcceleratorConfig) -> RequantizerLane | MinifloatRequantizerLane | ShiftRequantizerLane:
     """Return a lane of the kind that the configuration wants."""
     if config.pe is PEKind.MINIFLOAT:
         return MinifloatRequantizerLane(config)
+    if config.requantizer is RequantizerKind.SHIFT:
+        return ShiftRequantizerLane(config)
     return RequantizerLane(config.left_shift, config.ties_to_even)

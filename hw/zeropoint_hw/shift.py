@@ -58,13 +58,15 @@ class ShiftedRight:
 
 
 def shift_right(m: Module, value: Value, by: Value, kept: int) -> tuple[ShiftedRight, Value]:
-    """Return a signed number shifted by 0 to 31, and its sign, ``SHIFT_LATENCY`` cycles later.
+    """Return a signed number shifted by any ``by``, of 4 bits or more, and its sign, ``SHIFT_LATENCY`` cycles later.
 
     Of the result, the lowest ``kept`` bits are there, the first bit left over included.
     """
     sign = value[-1]
-    extended = Cat(value, sign.replicate(kept + 31 - len(value)))
-    coarse = ShiftedRight(extended).shift(by[4], 16, sign).shift(by[3], 8, sign).registered(m, "coarse")
+    coarse = ShiftedRight(Cat(value, sign.replicate(kept + (1 << len(by)) - 1 - len(value))))
+    for bit in reversed(range(3, len(by))):
+        coarse = coarse.shift(by[bit], 1 << bit, sign)
+    coarse = coarse.registered(m, "coarse")
     by, sign = delay(m, by[:3], 1, "fine_shift"), delay(m, sign, 1, "sign")
     fine = coarse.shift(by[2], 4, sign).shift(by[1], 2, sign).shift(by[0], 1, sign).registered(m, "fine")
     return fine, delay(m, sign, 1, "late_sign")

@@ -4,16 +4,16 @@ from support.gateware import instruction_bits
 
 from zeropoint.numerics import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from zeropoint_hw.isa import Accumulate, Instruction, Round
-from zeropoint_hw.pair_scaler import PairScaler
+from zeropoint_hw.pair_scaler import PairScaler, PairShifter
 from zeropoint_sim.bench import run_bench
 
 LEFT_SHIFT = 20
 HALF = 1 << 30
 
 
-def sums(jobs):
+def sums(jobs, kind=PairScaler):
     """Put jobs, an instruction and pairs of operands each, through an pair scaler, a pair a cycle."""
-    dut = PairScaler()
+    dut = kind()
     tables = []
 
     async def bench(ctx):
@@ -89,13 +89,13 @@ def cases():
         yield unsigned, zero_points.tolist(), multiplier, shift, negate, pairs_of(unsigned, rng)
 
 
-def check(rows, fault=lambda **fields: fields, rounding=Rounding.DOUBLE):
+def check(rows, fault=lambda **fields: fields, rounding=Rounding.DOUBLE, kind=PairScaler):
     jobs = []
     for unsigned, zero_points, multiplier, shift, negate, pairs in rows:
         fields = {"zero_points": zero_points, "multiplier": multiplier, "shift": shift, "negate": negate}
         fields["rounding"] = rounding
         jobs.append((add_instruction(unsigned, **fault(**fields)), pairs))
-    for got, (_, zero_points, multiplier, shift, negate, pairs) in zip(sums(jobs), rows, strict=True):
+    for got, (_, zero_points, multiplier, shift, negate, pairs) in zip(sums(jobs, kind), rows, strict=True):
         np.testing.assert_array_equal(got, expected(pairs, zero_points, multiplier, shift, negate, rounding))
 
 
@@ -115,6 +115,19 @@ TIES = [
 @pytest.mark.parametrize("rounding", list(Rounding))
 def test_every_difference_of_one_operand(rounding):
     check(TIES, rounding=rounding)
+
+
+def powers():
+    """The cases with powers of two for multipliers."""
+    return [
+        (unsigned, zero_points, HALF, shift, negate, pairs)
+        for unsigned, zero_points, _, shift, negate, pairs in cases()
+    ] + TIES
+
+
+@pytest.mark.parametrize("rounding", [Rounding.SINGLE, Rounding.EVEN])
+def test_shifts_do_for_powers_of_two(rounding):
+    check(powers(), rounding=rounding, kind=PairShifter)
 
 
 @pytest.mark.parametrize("unsigned", [0, 1])
@@ -145,6 +158,10 @@ class TestFaultsAreSeen:
     def test_wrong_zero_point(self):
         with pytest.raises(AssertionError, match="Mismatched elements"):
             check(list(cases())[4:5], lambda zero_points, **fields: fields | {"zero_points": zero_points[::-1]})
+
+    def test_shifts_do_not_multiply(self):
+        with pytest.raises(AssertionError, match="Mismatched elements"):
+            check(list(cases())[4:5], rounding=Rounding.SINGLE, kind=PairShifter)
 
     @pytest.mark.parametrize("rounding", list(Rounding))
     def test_the_other_rounding(self, rounding):

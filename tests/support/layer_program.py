@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,7 @@ from support.codes import decoded, factors, takes_powers
 from support.gateware import signed_number
 from zeropoint.numerics import Rounding, minifloat, multiply_by_quantized_multiplier, requantize, wrap_int32
 from zeropoint.numerics.minifloat import MinifloatFormat
-from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 from zeropoint_hw.isa import Accumulate, Instruction, Round
 from zeropoint_hw.layout import Level
 
@@ -132,7 +133,6 @@ def execute(
     tables: Sequence[Sequence[int]] = (),
 ) -> None:
     """Execute an instruction on an activation memory; ``parameters`` are bias, multiplier and shift of each channel."""
-    rounding = _ROUNDING[i.rounding]
     group_channels = i.beats * config.requantizers
     window: list[list[int]] = []
     for at, sums in output_sums(i, config, memory, weights):
@@ -144,8 +144,10 @@ def execute(
             if config.pe is PEKind.MINIFLOAT:
                 form = MinifloatFormat(config.exponent_bits, config.activation_bits - 1 - config.exponent_bits)
                 result = int(np.clip(minifloat.requantize(sums[column] + (bias << multiplier), shift, form), *clamp))
+            elif config.requantizer is RequantizerKind.SHIFT:
+                result = shifted(int(sums[column]) + bias, shift, i.rounding, clamp)
             else:
-                accumulator = wrap_int32(sums[column] + bias)
+                accumulator, rounding = wrap_int32(sums[column] + bias), _ROUNDING[i.rounding]
                 result = int(requantize(accumulator, multiplier, shift, i.output_zero_point, clamp, rounding))
             if i.table:
                 entry = int(tables[i.table - 1][result & 0xFF])
@@ -158,6 +160,15 @@ def execute(
             for column, outputs in enumerate(zip(*window, strict=True)):
                 memory[start + column] = max(outputs) & 0xFF
             window = []
+
+
+def shifted(accumulator: int, shift: int, rounding: Round, clamp: tuple[int, int]) -> int:
+    """Return what a requantizer that only shifts makes of a sum: exactly, by definition."""
+    real = accumulator * Fraction(2) ** (shift - 1)
+    whole, rest, half = int(real // 1), real % 1, Fraction(1, 2)
+    assert rounding is not Round.DOUBLE or rest == 0
+    ties_up = {Round.SINGLE: True, Round.EVEN: whole % 2 == 1, Round.AWAY: real > 0, Round.DOUBLE: False}[rounding]
+    return min(max(whole + (rest > half or (rest == half and ties_up)), clamp[0]), clamp[1])
 
 
 def _accumulated(i: Instruction, dots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -262,9 +262,9 @@ def random_model(
     builder.formats = formats
     current = builder.input(*(int(n) for n in rng.integers(3, size + 1, 2)), int(rng.integers(1, 20)))
     for _ in range(operators - 2):
-        kind = _random_operator
+        kind = random_operator
         if more:
-            kind = [_random_operator, _random_movement, _random_elementwise][rng.choice(3, p=[0.4, 0.35, 0.25])]
+            kind = [random_operator, random_movement, _random_elementwise][rng.choice(3, p=[0.4, 0.35, 0.25])]
         current = kind(rng, builder, current)
     if rng.random() < 0.5:
         current = builder.mean(current)
@@ -275,7 +275,7 @@ def random_model(
     return builder.build(current, rounding or drawn)
 
 
-def _random_operator(rng: np.random.Generator, builder: ModelBuilder, source: str) -> str:
+def random_operator(rng: np.random.Generator, builder: ModelBuilder, source: str) -> str:
     height, width, channels = builder.tensors[source].shape
     kernel = (int(rng.integers(1, min(4, height) + 1)), int(rng.integers(1, min(4, width) + 1)))
     stride = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
@@ -307,7 +307,7 @@ def _random_operator(rng: np.random.Generator, builder: ModelBuilder, source: st
             return builder.requantize(source)
 
 
-def _random_movement(rng: np.random.Generator, builder: ModelBuilder, source: str) -> str:
+def random_movement(rng: np.random.Generator, builder: ModelBuilder, source: str) -> str:
     shape = builder.tensors[source].shape
     match rng.integers(6):
         case 0:

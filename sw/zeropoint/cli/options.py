@@ -25,7 +25,7 @@ Configured = Callable[["QuantizedModel"], AcceleratorConfig]
 PATH = click.Path(path_type=Path)
 
 #: The fields that ``zeropoint.compiler.configure`` chooses where no option does.
-_BY_NETWORK = ("pe", "weight_bits", "weight_zero")
+_BY_NETWORK = ("requantizer", "pe", "weight_bits", "weight_zero")
 
 model_argument = click.argument("model", type=PATH)
 
@@ -101,7 +101,7 @@ def config_options(function: Function) -> Function:
         elif _is_enum(field.type):
             kind = click.Choice([str(kind) for kind in field.type])
         if field.name in _BY_NETWORK:
-            default = "what the network's weights want"
+            default = "what the network's numbers want"
         help = f"{texts[field.name]}  [default: {default}]"
         wrapped = click.option(flag, type=kind, default=None, help=help)(wrapped)
     file = click.option("--config", type=PATH, help="A TOML file of the following options, with _ for -.")

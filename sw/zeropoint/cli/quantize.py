@@ -75,6 +75,12 @@ NOISE_SAMPLES = 256
     help="Whether the mean error that rounded weights cause on the calibration data is taken out of the biases.",
 )
 @click.option(
+    "--means-as-weights",
+    is_flag=True,
+    help="Compute means as convolutions, with weights of 1 divided by the count: accelerators whose requantizers only "
+    "shift (--requantizer shift) have no other way to divide.",
+)
+@click.option(
     "--acceptable-loss",
     type=float,
     metavar="POINTS",
@@ -99,6 +105,7 @@ def command(
     method: str,
     percentile: float | None,
     bias_correction: bool,
+    means_as_weights: bool,
     acceptable_loss: float | None,
     labels: Path | None,
     output: Path,
@@ -127,6 +134,7 @@ def command(
         "percentile": 99.99 if percentile is None else percentile,
         "bias_correction": bias_correction,
         "exponent_bits": exponent_bits,
+        "means_as_weights": means_as_weights,
     }
     if acceptable_loss is None:
         with terminal.progress("Calibrating") as update:

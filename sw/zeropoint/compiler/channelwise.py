@@ -1,7 +1,5 @@
 """Layers without weights of their own: pooling, MEAN, ADD, SUB, MUL, changes of scale."""
 
-from collections.abc import Iterator
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -25,9 +23,10 @@ from zeropoint.compiler.emit import (
     input_fields,
     output_fields,
 )
+from zeropoint.compiler.powers import equal_counts, reciprocal
 from zeropoint.model import Add, AveragePool2D, MaxPool2D, Mean, Mul, QuantizedModel, Requantize, Sub
 from zeropoint.numerics import reciprocal_multiplier, wrap_int32
-from zeropoint_hw.config import PEKind
+from zeropoint_hw.config import PEKind, RequantizerKind
 from zeropoint_hw.isa import Accumulate, Gate, Round
 
 
@@ -59,18 +58,6 @@ def lower_max_pool(
     )
 
 
-def _equal_counts(size: int, outputs: int, window: int, stride: int, before: int) -> Iterator[tuple[int, int, int]]:
-    """Yield ``(first output, outputs, taps inside the feature map)`` for each stretch of outputs with equal counts."""
-
-    def inside(output: int) -> int:
-        first = output * stride - before
-        return min(first + window, size) - max(first, 0)
-
-    for count, members in groupby(range(outputs), key=inside):
-        stretch = list(members)
-        yield stretch[0], len(stretch), count
-
-
 def lower_average_pool(
     model: QuantizedModel, operator: AveragePool2D, sources: list[Place], target: Place, emitter: Emitter
 ) -> None:
@@ -80,9 +67,12 @@ def lower_average_pool(
     out_rows, out_columns, _ = target.map_shape
     (stride_y, stride_x), pad = operator.stride, operator.padding
     emitter.accumulate_up_to(operator.window[0] * operator.window[1] * 255, operator)
-    for y, height, count_y in _equal_counts(rows, out_rows, operator.window[0], stride_y, pad.top):
-        for x, width, count_x in _equal_counts(columns, out_columns, operator.window[1], stride_x, pad.left):
-            multiplier, shift = reciprocal_multiplier(count_y * count_x)
+    for y, height, count_y in equal_counts(rows, out_rows, operator.window[0], stride_y, pad.top):
+        for x, width, count_x in equal_counts(columns, out_columns, operator.window[1], stride_x, pad.left):
+            scaling, rounding = Scaling(*map(np.asarray, reciprocal_multiplier(count_y * count_x))), Round.SINGLE
+            if emitter.config.requantizer is RequantizerKind.SHIFT:
+                # Of what is no power of two, the compiler says so later.
+                scaling, rounding = reciprocal(count_y * count_x) or scaling, Round.AWAY
             fields: dict[str, Any] = input_fields(sources[0], operator.stride, (1, 1), pad)
             fields |= output_fields(target, clamp_limits(target.tensor, operator.clamp), emitter.config.channels)
             fields |= _channelwise_fields(sources[0], emitter)
@@ -92,13 +82,12 @@ def lower_average_pool(
                 "rows": height,
                 "columns": width,
                 "output_zero_point": 0,
-                "rounding": Round.SINGLE,
+                "rounding": rounding,
             }
             fields["y_first"] += y * stride_y
             fields["input_base"] += y * stride_y * sources[0].row_pitch
             fields["x_first"] += x * stride_x * channels
             fields["output_base"] += y * target.row_pitch + x * target.column_pitch
-            scaling = Scaling(np.asarray(multiplier), np.asarray(shift))
             emitter.emit(**fields, parameter_base=emitter.add_shared_parameters(scaling))
 
 

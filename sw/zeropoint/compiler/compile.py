@@ -15,11 +15,12 @@ from zeropoint.compiler.features import FEATURES, features
 from zeropoint.compiler.lower import LOWERINGS, lower
 from zeropoint.compiler.normalize import normalize
 from zeropoint.compiler.plan import Part, Step, plan, row_pitches, written_in_place
+from zeropoint.compiler.powers import obstacle, parameter_rows
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError, quoted_list
-from zeropoint.model import Operator, QuantizedModel, Reshape, Softmax, Tensor, zp_file
+from zeropoint.model import AveragePool2D, Mean, Operator, QuantizedModel, Reshape, Softmax, Tensor, zp_file
 from zeropoint.numerics.minifloat import MinifloatFormat
-from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 from zeropoint_hw.isa import TABLE_ENTRIES, Instruction
 
 
@@ -148,11 +149,20 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
 def _check_features(step: Step, config: AcceleratorConfig, emitter: Emitter, first: int, parameters: int) -> None:
     """Refuse a step that wants what the configuration leaves out, given where its instructions and parameters begin."""
     operator = step.operator
-    for feature in sorted(features(emitter.instructions[first:], emitter.shifts[parameters:])):
+    for feature in sorted(features(config, emitter.instructions[first:], emitter.shifts[parameters:])):
         if not getattr(config, feature):
             raise ZeropointError(
                 f"operator '{operator.name}' ({operator.kind}) {FEATURES[feature]}, which this configuration leaves "
                 f"out; --{feature.replace('_', '-')} puts it in"
+            )
+    for instruction in emitter.instructions[first:]:
+        rows = parameter_rows(config, instruction)
+        multipliers, shifts = np.asarray(emitter.multipliers[rows]), np.asarray(emitter.shifts[rows])
+        if problem := obstacle(config, instruction, multipliers, shifts):
+            means = ", or quantize with --means-as-weights" if isinstance(operator, AveragePool2D | Mean) else ""
+            raise ZeropointError(
+                f"operator '{operator.name}' ({operator.kind}) {problem}, which --requantizer {config.requantizer} "
+                f"cannot do; choose --requantizer {RequantizerKind.MULTIPLIER}{means}"
             )
 
 

@@ -1,13 +1,14 @@
-"""The processing elements that a network's weights want, where the user does not say."""
+"""The processing elements and requantizers that a network wants, where the user does not say."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from zeropoint.compiler.powers import only_shifts
 from zeropoint.model import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mul, QuantizedModel, Sub
 from zeropoint.numerics.dynamic_fixed_point import FixedPointFormat
 from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint.numerics.power_of_two import PowerOfTwoFormat
-from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 
 #: The fields of which 0 stands for what suits the network.
 _WIDTHS = ("weight_bits", "activation_bits", "exponent_bits")
@@ -18,7 +19,8 @@ def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorC
 
     Where they are not given (a width of 0 counts as not given), the kind of PE is ``shift`` for a network whose weights
     are all powers of two, ``mixed`` for one in which some are, ``minifloat`` for minifloats, and ``mac`` for all
-    others; and weights have as many bits as the widest of the network's.
+    others; weights have as many bits as the widest of the network's; and requantizers shift where that is all that the
+    network's scales want.
 
     Raises
     ------
@@ -52,4 +54,6 @@ def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorC
     narrow = [tensor.format.bits for tensor in weights if isinstance(tensor.format, FixedPointFormat)]
     if pe not in (PEKind.SHIFT, PEKind.MIXED, PEKind.MINIFLOAT) and len(narrow) == len(weights) > 0 and not constants:
         chosen["weight_bits"] = max(narrow)
+    if "requantizer" not in entries and pe != PEKind.MINIFLOAT and only_shifts(model):
+        chosen["requantizer"] = RequantizerKind.SHIFT.value
     return AcceleratorConfig.from_dict(chosen | entries)

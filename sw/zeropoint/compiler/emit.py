@@ -9,10 +9,11 @@ import numpy as np
 from zeropoint.arithmetic import Scaling
 from zeropoint.compiler.encode import Codes, encode
 from zeropoint.compiler.pack import Words, gather, ones, spread
+from zeropoint.compiler.powers import HALF
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Operator, Padding, Shape, Tensor
 from zeropoint.numerics import Integers, Rounding
-from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 from zeropoint_hw.isa import Gate, Instruction, Round
 
 #: How the instruction names a model's rounding.
@@ -20,8 +21,10 @@ ROUND = {Rounding.DOUBLE: Round.DOUBLE, Rounding.SINGLE: Round.SINGLE, Rounding.
 
 NO_PADDING = Padding()
 
-#: The multiplier and shift that change no sum below 2^30: x · (2^31 − 1) / 2^31 lies less than 1/2 from x.
+#: The multiplier and shift that change no sum below 2^30: x · (2^31 − 1) / 2^31 lies less than 1/2 from x; and those
+#: of requantizers that only shift.
 IDENTITY = Scaling(np.asarray((1 << 31) - 1), np.asarray(0))
+SHIFT_IDENTITY = Scaling(np.asarray(HALF), np.asarray(1))
 
 
 #: The same for minifloats, whose multiplier is their bias' left shift.
@@ -98,6 +101,8 @@ class Emitter:
     def identity(self) -> int:
         """Return the address of the parameters that change nothing; they are stored once."""
         scaling = UNSCALED if self.config.pe is PEKind.MINIFLOAT else IDENTITY
+        if self.config.requantizer is RequantizerKind.SHIFT:
+            scaling = SHIFT_IDENTITY
         return self._once("identity", lambda: self.add_shared_parameters(scaling))
 
     def _once(self, key: object, add: Callable[[], int]) -> int:

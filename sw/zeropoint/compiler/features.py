@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
 from zeropoint_hw.isa import Accumulate, Instruction, Round
 
 #: What operators do that want each.
@@ -14,8 +18,10 @@ FEATURES = {
 }
 
 
-def features(instructions: Iterable[Instruction], shifts: Sequence[int]) -> frozenset[str]:
-    """Return the fields of AcceleratorConfig that must be true for instructions and the shifts of their parameters."""
+def features(
+    config: AcceleratorConfig, instructions: Iterable[Instruction], shifts: Sequence[int] | npt.NDArray[np.integer]
+) -> frozenset[str]:
+    """Return the fields of ``config`` that must be true for instructions and the shifts of their parameters."""
     wanted = set()
     for i in instructions:
         if i.accumulate == Accumulate.MAX or i.pool_rows * i.pool_columns > 1:
@@ -26,6 +32,7 @@ def features(instructions: Iterable[Instruction], shifts: Sequence[int]) -> froz
             wanted.add("weight_zero_points")
         if i.rounding == Round.EVEN:
             wanted.add("ties_to_even")
-    if max(shifts, default=0) > 0:
+    # A shift of 1 with a multiplier of 2^30 is no change, which requantizers that only shift have without more.
+    if len(shifts) and max(shifts) > (config.requantizer is RequantizerKind.SHIFT):
         wanted.add("left_shift")
     return frozenset(wanted)

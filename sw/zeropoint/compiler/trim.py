@@ -29,9 +29,9 @@ def memory_use(program: Program) -> dict[str, int]:
 def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
     """Return the configuration with all that the network needs, and nothing else.
 
-    Lanes, columns, the kind of PE and the width of weights stay as they are; memories, accumulators and whatever else a
-    configuration can leave out become what the compiled network takes, and requantizers as few as cost the array no
-    more than one cycle in a hundred.
+    Lanes, columns, the kinds of PE and requantizer and the widths of numbers stay as they are; memories, accumulators
+    and whatever else a configuration can leave out become what the compiled network takes, and requantizers as few as
+    cost the array no more than one cycle in a hundred.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
         for field, used in memory_use(program).items()
         for unit, least, _ in (program.config.memories[field],)
     }
-    wanted = features(program.instructions, program.parameters.shift.tolist())
+    wanted = features(program.config, program.instructions, program.parameters.shift)
     kept: dict[str, Any] = {feature: feature in wanted for feature in FEATURES}
     trimmed = replace(
         program.config,

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.compiler.features import FEATURES, features
+from zeropoint.compiler.powers import obstacle, parameter_rows
 from zeropoint.compiler.program import Program
 from zeropoint.errors import ZeropointError
 from zeropoint_hw.config import AcceleratorConfig, PEKind
@@ -25,6 +26,7 @@ def verify(program: Program) -> None:
       pooling; the hardware must have a history.
     - With ``paired_rows``, two runs fit the lanes, and the second lies in the banks that follow the first one's.
     - ``PAIR`` has shared parameters: its beats come later than the parameters that would go with them.
+    - Requantizers that only shift scale by powers of two, round once and add no zero point.
     - What a configuration may leave out (max pooling; ADD, SUB and MUL; left shifts; ties to even; zero points of
       weights) is asked of none that does. MUL has no shift of its own. A ``table`` is one that the program fills.
     - The loops take no row number, no place in a row and no count beyond what the configuration's memory needs
@@ -40,7 +42,7 @@ def verify(program: Program) -> None:
     ZeropointError
         Naming the program, the instruction, the field and its limits.
     """
-    if not program.config.left_shift and program.parameters.shift.max() > 0:
+    if not program.config.left_shift and "left_shift" in features(program.config, (), program.parameters.shift):
         raise ZeropointError(f"program '{program.name}' shifts left, but the configuration has left_shift = false")
     for index, instruction in enumerate(program.instructions):
         is_last = index == len(program.instructions) - 1
@@ -77,6 +79,10 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
             f"parameter_base: parameter words {i.parameter_base} to {i.parameter_base + words - 1} are read, "
             f"but the program has {available}"
         )
+
+    of = parameter_rows(config, i)
+    if problem := obstacle(config, i, program.parameters.multiplier[of], program.parameters.shift[of]):
+        yield f"it {problem}, which is not for requantizer = {config.requantizer!s}"
 
     last_written = last_write(config, i)
     if last_written >= config.activation_bytes:
@@ -136,7 +142,7 @@ def _shape_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
 
 def _mode_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
     """Yield which ways of working are asked for that the hardware does not have, or not for these loops."""
-    for feature in sorted(features([i], ())):
+    for feature in sorted(features(config, [i], ())):
         if not getattr(config, feature):
             yield f"it {FEATURES[feature]}, but the configuration has {feature} = false"
     if i.weights_coded and config.pe is not PEKind.MIXED:

@@ -16,6 +16,7 @@ Modules, in the order in which data meets them:
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from typing import TypeVar
 
@@ -23,16 +24,16 @@ import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import FloatModel, QuantizedModel
+from zeropoint.quantize import means
 from zeropoint.quantize.affine import AFFINE_INT8, AFFINE_UINT8
 from zeropoint.quantize.calibration import CalibrationMethod
 from zeropoint.quantize.convert import convert
 from zeropoint.quantize.fixed_point import dynamic_rules, fixed_rules
-from zeropoint.quantize.means import means_as_weights
 from zeropoint.quantize.minifloat import exponent_bits_for, minifloat_rules
 from zeropoint.quantize.noise import LayerNoise, noise_table
 from zeropoint.quantize.observe import observe, peak
 from zeropoint.quantize.power_of_two import inq_rules, pow2_rules
-from zeropoint.quantize.schemes import Rules, Scheme
+from zeropoint.quantize.schemes import Rules, Scheme, Weighted
 from zeropoint.quantize.search import Found, search
 
 __all__ = ["CalibrationMethod", "Found", "LayerNoise", "Scheme", "noise_table", "quantize", "search"]
@@ -75,6 +76,7 @@ def quantize(
     method: CalibrationMethod | str = CalibrationMethod.MINMAX,
     percentile: float = 99.99,
     bias_correction: bool = True,
+    means_as_weights: bool = False,
     progress: Callable[[float], object] = lambda done: None,
 ) -> QuantizedModel:
     """Return ``model`` in integers; its tensors and operators keep their names.
@@ -107,6 +109,9 @@ def quantize(
         Whether the mean error that the rounding of weights causes on ``calibration`` is taken out of the biases. An
         operator without a bias gets one. On the demo network this is worth a point of accuracy where weights have one
         scale, and nothing where each channel has its own.
+    means_as_weights
+        Whether means become convolutions with weights of 1 divided by the count
+        (:func:`zeropoint.quantize.means.means_as_weights`), which hardware without a multiplier for scales can run.
     progress
         Called with the part of the work that is done, 0 … 1.
 
@@ -123,14 +128,17 @@ def quantize(
         allowed = quoted_list(str(each) for each in sorted(BITS[scheme]))
         raise ZeropointError(f"the scheme '{scheme.value}' has {allowed} bits, not {bits}")
     notes = {"scheme": scheme.value, "bits": str(bits)}
-    if scheme is Scheme.MINIFLOAT:
-        model = means_as_weights(model)
-    elif exponent_bits is not None:
+    original = model
+    if scheme is Scheme.MINIFLOAT or means_as_weights:
+        model = means.means_as_weights(model)
+    if scheme is not Scheme.MINIFLOAT and exponent_bits is not None:
         raise ZeropointError(f"exponent bits are for the scheme 'minifloat', not for '{scheme.value}'")
     rules = _observed_with(scheme, bits)
     seen = observe(model, calibration, rules, method, percentile, bias_correction, progress)
     if scheme is Scheme.FIXED:
-        rules = fixed_rules(bits, peak(model, seen.ranges))
+        # A count is not the network's doing: 1 divided by it has a unit of its own.
+        own = dict.fromkeys(_means(original, model), rules.weights)
+        rules = replace(fixed_rules(bits, peak(original, seen.ranges)), layers=own)
     if scheme is Scheme.MINIFLOAT:
         chosen = exponent_bits_for(peak(model, seen.ranges), bits) if exponent_bits is None else exponent_bits
         if not 1 <= chosen < bits:
@@ -139,6 +147,12 @@ def quantize(
         notes["exponent bits"] = str(chosen)
     notes |= seen.notes
     return convert(model, seen.ranges, seen.inputs, rules, {**model.metadata, **notes})
+
+
+def _means(original: FloatModel, model: FloatModel) -> list[str]:
+    """Return the names of the operators that have become weighted."""
+    before = {operator.name for operator in original.operators if isinstance(operator, Weighted)}
+    return [each.name for each in model.operators if isinstance(each, Weighted) and each.name not in before]
 
 
 def _member(kind: type[Choice], value: Choice | str, what: str) -> Choice:

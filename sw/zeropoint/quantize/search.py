@@ -16,10 +16,10 @@ import numpy.typing as npt
 from zeropoint import float_reference, golden
 from zeropoint.errors import ZeropointError
 from zeropoint.model import FloatModel, QuantizedModel
+from zeropoint.quantize import means
 from zeropoint.quantize.calibration import CalibrationMethod
 from zeropoint.quantize.convert import convert
 from zeropoint.quantize.fixed_point import dynamic_rules
-from zeropoint.quantize.means import means_as_weights
 from zeropoint.quantize.minifloat import exponent_bits_for, minifloat_rules, minifloat_weights
 from zeropoint.quantize.observe import observe, peak
 from zeropoint.quantize.power_of_two import pow2_rules, ristretto_weights
@@ -83,13 +83,14 @@ def search(
     method: CalibrationMethod = CalibrationMethod.MINMAX,
     percentile: float = 99.99,
     bias_correction: bool = True,
+    means_as_weights: bool = False,
     progress: Callable[[float], object] = lambda done: None,
 ) -> Found:
     """Return the network in the narrowest formats whose accuracy on ``calibration`` is no worse than acceptable.
 
     Parameters
     ----------
-    model, calibration, exponent_bits, method, percentile, bias_correction, progress
+    model, calibration, exponent_bits, method, percentile, bias_correction, means_as_weights, progress
         As of :func:`zeropoint.quantize.quantize`.
     labels
         The right class of each sample, integers ``(N,)``. Without them, the class that the float network gives counts
@@ -114,8 +115,8 @@ def search(
         raise ZeropointError(f"exponent bits are for the scheme 'minifloat', not for '{scheme.value}'")
     if not 0 <= acceptable_loss < 1:
         raise ZeropointError(f"the acceptable loss must be 0 to below 100 points, not {100 * acceptable_loss:g}")
-    if scheme is Scheme.MINIFLOAT:
-        model = means_as_weights(model)
+    if scheme is Scheme.MINIFLOAT or means_as_weights:
+        model = means.means_as_weights(model)
     x = float_reference.check_input(model, calibration)
     scores = float_reference.run_output(model, x)
     reference, classes = _classes(scores), scores[0].size
