@@ -25,7 +25,8 @@ CONFIGS = {
 }
 everywhere = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 #: What a network has no say in.
-KEPT = ("lanes", "columns", "pe", "weight_bits", "weight_zero", "dsp", "weight_source")
+KEPT = ("lanes", "columns", "requantizer", "pe", "weight_bits", "activation_bits", "exponent_bits", "weight_zero")
+KEPT += ("dsp", "weight_source")
 
 
 def smaller(config: AcceleratorConfig) -> dict[str, AcceleratorConfig]:
