@@ -192,8 +192,8 @@ def test_is_frozen():
             ValueError,
             "there is no configuration field 'lane'; there are lanes, columns, requantizers, requantizer, pe, "
             "weight_bits, activation_bits, exponent_bits, weight_zero, weight_zero_points, dsp, window_taps, "
-            "max_pooling, elementwise, left_shift, ties_to_even, tables, accumulator_width, activation_bytes, weight_bytes, "
-            "parameter_channels, program_words, weight_source",
+            "max_pooling, elementwise, left_shift, ties_to_even, tables, accumulator_width, activation_bytes, "
+            "weight_bytes, parameter_channels, program_words, weight_source",
         ),
     ],
 )
