@@ -151,6 +151,8 @@ def _mode_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
         yield "gate must be ALL where weights have a code for 0"
     if i.pair_multiply and i.pair_shift:
         yield f"pair_shift must be 0 where operands are multiplied, not {i.pair_shift}"
+    if i.accumulate == Accumulate.PAIR and config.pe is PEKind.MINIFLOAT:
+        yield f"PAIR is for kinds of PE other than {config.pe!s}"
     if i.accumulate == Accumulate.PAIR and not i.parameters_shared:
         yield "parameters_shared must be 1 where operands are paired: sums come too late for parameters of their own"
     if i.window:

@@ -15,10 +15,10 @@ from zeropoint.model.formats import Format, format_integers, verify_format
 from zeropoint.model.movement import Concatenation
 from zeropoint.model.operators import (
     MAX_ELEMENTS,
+    AveragePool2D,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
-    MaxPool2D,
     Operator,
     Pad,
     Requantize,
@@ -144,7 +144,8 @@ class Tensor:
         scale, zero_point = np.array(self.quantization.scale), np.array(self.quantization.zero_point)
         shape = [1] * len(self.shape)
         shape[self.quantization.axis or 0] = len(scale)
-        result: npt.NDArray[np.float64] = (self.integers - zero_point.reshape(shape)) * scale.reshape(shape)
+        integers = self.integers.astype(np.float64)
+        result: npt.NDArray[np.float64] = (integers - zero_point.reshape(shape)) * scale.reshape(shape)
         return result
 
     def dequantize(self, q: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -382,9 +383,9 @@ class QuantizedModel(_Model):
 
     def _verify_minifloats(self, operator: Operator, label: str) -> None:
         """Check an operator of which some activation is a minifloat."""
-        if not isinstance(
-            operator, Conv2D | DepthwiseConv2D | FullyConnected | Add | MaxPool2D | Requantize | Softmax
-        ) and not (operator.keeps_quantization or isinstance(operator, Concatenation)):
+        computes = isinstance(operator, Conv2D | DepthwiseConv2D | FullyConnected | Add | Requantize | Softmax)
+        moves = isinstance(operator, Concatenation) or operator.keeps_quantization
+        if isinstance(operator, AveragePool2D) or not (computes or moves):
             raise ZeropointError(f"{label}: there is no such operator for minifloats")
         form = self.tensors[operator.input].format
         others = operator.inputs if isinstance(operator, Softmax) else (*operator.inputs, operator.output)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint import float_reference, golden
-from zeropoint.errors import ZeropointError
+from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import FloatModel, QuantizedModel
 from zeropoint.quantize import means
 from zeropoint.quantize.calibration import CalibrationMethod
@@ -108,9 +108,8 @@ def search(
         widest formats lose more; and as :func:`zeropoint.quantize.quantize`.
     """
     if scheme not in WIDTHS:
-        raise ZeropointError(
-            f"the scheme '{scheme.value}' has no widths to search; search dynamic-fixed, minifloat or pow2"
-        )
+        names = quoted_list(each.value for each in WIDTHS)
+        raise ZeropointError(f"the scheme '{scheme.value}' has no widths to search; there are {names}")
     if exponent_bits is not None and scheme is not Scheme.MINIFLOAT:
         raise ZeropointError(f"exponent bits are for the scheme 'minifloat', not for '{scheme.value}'")
     if not 0 <= acceptable_loss < 1:

@@ -10,6 +10,7 @@ from zeropoint import float_reference, golden
 from zeropoint.errors import ZeropointError
 from zeropoint.model import FloatModel
 from zeropoint.model.formats import fixed_point, power_of_two
+from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint.quantize import Scheme, search
 from zeropoint.quantize.search import ACTIVATIONS, WIDTHS
 
@@ -42,8 +43,16 @@ def test_what_is_found_is_what_was_asked_for(scheme, loss, labelled):
     (operator,) = found.model.operators
     bits = found.bits[operator.name]
     form = found.model.tensor(operator.weights).format
-    narrow = power_of_two(bits - 1, zero=False) if scheme is Scheme.POW2 else fixed_point(bits)
-    assert form == (narrow if bits < 8 else None)
+    if scheme is Scheme.MINIFLOAT:
+        exponent_bits = int(found.model.metadata["exponent bits"])
+        assert form == MinifloatFormat(exponent_bits, bits - 1 - exponent_bits)
+        wanted = MinifloatFormat(exponent_bits, found.bits[ACTIVATIONS] - 1 - exponent_bits)
+        assert found.model.tensor(found.model.output).format == wanted
+        return
+    if bits == 8:
+        assert form is None
+    else:
+        assert form == (power_of_two(bits - 1, zero=False) if scheme is Scheme.POW2 else fixed_point(bits))
     if scheme is Scheme.DYNAMIC_FIXED:
         wanted = found.bits[ACTIVATIONS]
         assert found.model.tensor(found.model.output).format == (fixed_point(wanted) if wanted < 8 else None)
@@ -82,7 +91,12 @@ def test_each_groups_own_curve_goes_from_wide_to_narrow_and_ends_where_it_fails(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scheme": Scheme.INQ}, r"^the scheme 'inq' has no widths to search; search dynamic-fixed or pow2$"),
+        (
+            {"scheme": Scheme.INQ},
+            r"^the scheme 'inq' has no widths to search; there are 'dynamic-fixed', 'pow2', 'minifloat'$",
+        ),
+        ({"exponent_bits": 4}, r"^exponent bits are for the scheme 'minifloat', not for 'dynamic-fixed'$"),
+        ({"scheme": Scheme.MINIFLOAT, "exponent_bits": 8}, r"^minifloats of 8 bits have 1 to 7 exponent bits, not 8$"),
         ({"acceptable_loss": 1.5}, r"^the acceptable loss must be 0 to below 100 points, not 150$"),
         ({"labels": np.zeros(3, np.int64)}, r"^the labels must be 300 integers, one for each sample, not int64\(3,\)$"),
         (
