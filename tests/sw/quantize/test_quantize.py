@@ -60,7 +60,8 @@ def test_schemes_and_methods_by_name() -> None:
     [
         (
             {"scheme": "affine"},
-            r"^the scheme 'affine' is unknown; there are affine-int8, affine-uint8, inq, pow2, fixed, dynamic-fixed$",
+            r"^the scheme 'affine' is unknown; there are affine-int8, affine-uint8, inq, pow2, fixed, dynamic-fixed, "
+            r"minifloat$",
         ),
         ({"scheme": None}, r"^the scheme None is unknown; there are affine-int8, "),
         ({"scheme": "inq", "bits": 6}, r"^the scheme 'inq' has 2, 3, 4, 5 bits, not 6$"),
