@@ -4,7 +4,8 @@ The golden model and the compiler both take them from here, so that each is defi
 of TensorFlow Lite's reference kernels, down to the float type in which two scales are multiplied.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import floor
 
 import numpy as np
@@ -115,13 +116,9 @@ def weighted_scaling(model: QuantizedModel, operator: Conv2D | DepthwiseConv2D |
     source, target = model.tensor(operator.input), model.tensor(operator.output)
     weights = model.tensor(operator.weights)
     assert weights.quantization is not None
-    scales = np.asarray(weights.quantization.scale, np.float32)
-    if scales.size == 1 and (isinstance(operator, FullyConnected) or source.dtype == "uint8"):
-        with np.errstate(over="ignore", under="ignore"):
-            product = (np.float32(source.scale) * scales).astype(np.float64)
-    else:
-        product = np.float64(source.scale) * scales.astype(np.float64)
-    scaling = _scaling(product / np.float64(target.scale), operator.name)
+    scales = weights.quantization.scale
+    single = len(scales) == 1 and (isinstance(operator, FullyConnected) or source.dtype == "uint8")
+    scaling = layer_scaling(source.scale, scales, target.scale, single, operator.name)
     channels = target.shape[-1]
     return Scaling(
         np.broadcast_to(scaling.multiplier, (channels,)),
@@ -177,6 +174,20 @@ def _binary_logarithm(ratio: npt.NDArray[np.float64], operator: Operator) -> Int
     return exponent.astype(np.int64) - 1
 
 
+def layer_scaling(source: float, weights: Sequence[float], target: float, single: bool, name: str) -> Scaling:
+    """Return the requantization of a layer of these scales, one entry a scale of the weights.
+
+    Where ``single``, input and weight scale are multiplied as float32; :func:`weighted_scaling` says where that is.
+    """
+    scales = np.asarray(weights, np.float32)
+    if single:
+        with np.errstate(over="ignore", under="ignore"):
+            product = (np.float32(source) * scales).astype(np.float64)
+    else:
+        product = np.float64(source) * scales.astype(np.float64)
+    return _scaling(product / np.float64(target), name)
+
+
 def requantize_scaling(model: QuantizedModel, operator: Requantize) -> Scaling:
     """Return the scaling of a stand-alone requantization.
 
@@ -203,19 +214,30 @@ def add_scaling(model: QuantizedModel, operator: Add | Sub) -> AddScaling:
     ZeropointError
         If an input's scale is 2^19 times the output's or more, which the reference kernel refuses too.
     """
-    first, second = (np.float64(model.tensor(name).scale) for name in (operator.input, operator.other))
-    twice = 2 * max(first, second)
-    output = twice / ((1 << ADD_LEFT_SHIFT) * np.float64(model.tensor(operator.output).scale))
+    first, second, target = (model.tensor(name).scale for name in (operator.input, operator.other, operator.output))
+    scaling = sum_scaling(first, second, target, operator.name, operator.kind)
+    if not isinstance(operator, Sub):
+        return scaling
+    if operator.reverse:
+        return replace(scaling, input=_negative(scaling.input))
+    return replace(scaling, other=_negative(scaling.other))
+
+
+def sum_scaling(first: float, second: float, target: float, name: str, kind: str = "Add") -> AddScaling:
+    """Return the scalings of the sum of inputs of these scales; as :func:`add_scaling`."""
+    twice = 2 * max(np.float64(first), np.float64(second))
+    output = twice / ((1 << ADD_LEFT_SHIFT) * np.float64(target))
     if not output < 1 or quantize_multiplier(output)[1] > 0:
         raise ZeropointError(
-            f"operator '{operator.name}' ({operator.kind}): the scale of input or other must be below "
+            f"operator '{name}' ({kind}): the scale of input or other must be below "
             f"2^{ADD_LEFT_SHIFT - 1} times the output's; quantize the model again"
         )
-    scalings = [_scaling(scale / twice, operator.name) for scale in (first, second)]
-    if isinstance(operator, Sub):
-        subtracted = scalings[not operator.reverse]
-        scalings[not operator.reverse] = Scaling(-subtracted.multiplier, subtracted.shift)
-    return AddScaling(ADD_LEFT_SHIFT, scalings[0], scalings[1], _scaling(output, operator.name))
+    scalings = [_scaling(np.float64(scale) / twice, name) for scale in (first, second)]
+    return AddScaling(ADD_LEFT_SHIFT, scalings[0], scalings[1], _scaling(output, name))
+
+
+def _negative(scaling: Scaling) -> Scaling:
+    return Scaling(-scaling.multiplier, scaling.shift)
 
 
 def mul_scaling(model: QuantizedModel, operator: Mul) -> Scaling:
@@ -250,9 +272,13 @@ def mean_scaling(model: QuantizedModel, operator: Mean) -> Scaling:
 
     Source: TensorFlow Lite ``kernels/internal/reference/reduce.h``, ``QuantizedMeanOrSum``.
     """
-    source = model.tensor(operator.input)
-    count = source.shape[0] * source.shape[1]
-    scaling = _scaling(np.float64(source.scale) / np.float64(model.tensor(operator.output).scale), operator.name)
+    source, target = model.tensor(operator.input), model.tensor(operator.output)
+    return average_scaling(source.scale, target.scale, source.shape[0] * source.shape[1], operator.name)
+
+
+def average_scaling(source: float, target: float, count: int, name: str) -> Scaling:
+    """Return the scaling of the sum of ``count`` values, between these scales; as :func:`mean_scaling`."""
+    scaling = _scaling(np.float64(source) / np.float64(target), name)
     multiplier, shift = int(scaling.multiplier), int(scaling.shift)
     extra = min(count.bit_length() - 1, 32, 31 + shift)
     return Scaling(np.asarray((multiplier << extra) // count), np.asarray(shift - extra))

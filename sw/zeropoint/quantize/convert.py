@@ -197,7 +197,9 @@ def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -
             low = int(np.iinfo(rules.dtype).min)
             quantizations[operator.output] = Quantization((1 / 256,), (low,))
         else:
-            inputs = [_steps(quantizations[name], rules) * quantizations[name].scale[0] for name in operator.inputs]
+            inputs = [
+                greatest_steps(quantizations[name], rules) * quantizations[name].scale[0] for name in operator.inputs
+            ]
             greatest = sum(inputs)
             if isinstance(operator, Weighted):
                 magnitude, bias = _magnitudes(model, operator)
@@ -215,7 +217,7 @@ def _brief(error: Exception) -> str:
     return "its scale is beyond float32" if isinstance(error, FloatingPointError) else str(error)
 
 
-def _steps(quantization: Quantization, rules: Rules) -> int:
+def greatest_steps(quantization: Quantization, rules: Rules) -> int:
     """Return the greatest magnitude of ``q − zero_point``."""
     (low, high), zero_point = rules.limits, quantization.zero_point[0]
     return max(high - zero_point, zero_point - low)
@@ -240,6 +242,44 @@ def _magnitudes(model: FloatModel, operator: Weighted) -> tuple[Float64s, Float6
     return magnitude, bias
 
 
+def weight_scale_limits(
+    magnitude: Float64s, bias: Float64s, count: int, steps: int, source: float, target: float, label: str
+) -> tuple[Float64s, float]:
+    """Return the least scale of each output channel's weights that gives the guarantees, and one for idle channels.
+
+    Parameters
+    ----------
+    magnitude, bias
+        The sum of the magnitudes of each channel's weights, and its bias.
+    count
+        How many products each output sums.
+    steps
+        The greatest magnitude of ``q - zero_point`` of the inputs.
+    source, target
+        The scales of inputs and outputs.
+    label
+        Names the operator in messages.
+
+    Raises
+    ------
+    ZeropointError
+        If there are too many products for an int32 accumulator.
+    """
+    room = _room(count, steps)
+    if room <= 0:
+        raise ZeropointError(f"{label}: each output sums {count} products, more than an int32 accumulator can take")
+    unit = target / source
+    least = (magnitude * steps + np.abs(bias) / source) / room
+    return np.maximum(least, max(unit * _LEAST_MULTIPLIER, _LEAST_SCALE / min(source, 1.0))), unit * _IDLE_MULTIPLIER
+
+
+def _room(count: int, steps: int) -> float:
+    """Return what the quantized values of an accumulator may amount to without the rounding of its weights."""
+    # |q_w| is at most |w| / scale + 1 with any rounding of weights and zero point; as much again is for the correction
+    # of the bias, which is rounded too. The millionth is for the scales' own rounding to float32.
+    return (INT32_MAX - 1) * (1 - 1e-6) - 2 * count * steps
+
+
 def _constants(
     model: FloatModel, operator: Weighted, source: Tensor, target: Tensor, inputs: Float64s | None, rules: Rules
 ) -> tuple[Tensor, Tensor | None]:
@@ -250,37 +290,23 @@ def _constants(
     magnitude, bias = _magnitudes(model, operator)
     count = values.size // len(bias)
     assert source.quantization is not None
-    steps = _steps(source.quantization, rules)
-    # |q_w| is at most |w| / scale + 1 with any rounding of weights and zero point; as much again is for the correction
-    # of the bias, which is rounded too. The millionth is for the scales' own rounding to float32.
-    room = (INT32_MAX - 1) * (1 - 1e-6) - 2 * count * steps
-    if room <= 0:
-        raise ZeropointError(
-            f"operator '{operator.name}' ({operator.kind}): each output sums {count} products, more than an int32 "
-            f"accumulator can take"
-        )
-    least = (magnitude * steps + np.abs(bias) / source.scale) / room
-    unit = target.scale / source.scale
-    least = np.maximum(least, max(unit * _LEAST_MULTIPLIER, _LEAST_SCALE / min(source.scale, 1.0)))
+    steps = greatest_steps(source.quantization, rules)
+    label = f"operator '{operator.name}' ({operator.kind})"
+    least, idle = weight_scale_limits(magnitude, bias, count, steps, source.scale, target.scale, label)
     try:
         with np.errstate(over="raise"):
             choose = rules.layers.get(operator.name, rules.weights)
-            weights = choose(values, _axis(operator), least, unit * _IDLE_MULTIPLIER)
+            weights = choose(values, _axis(operator), least, idle)
             products = np.multiply(source.scale, weights.quantization.scale)
             quantization = Quantization(tuple(products), (0,) * len(products), None if len(products) == 1 else 0)
     except (ValueError, FloatingPointError) as error:
-        raise ZeropointError(
-            f"operator '{operator.name}' ({operator.kind}): its weights cannot be quantized: {_brief(error)}"
-        ) from None
+        raise ZeropointError(f"{label}: its weights cannot be quantized: {_brief(error)}") from None
     constant = weights.tensor(operator.weights)
     distances = np.abs(constant.integers - weights.quantization.zero_point[0])
     sums = np.moveaxis(distances, _axis(operator), 0).reshape(len(bias), -1).sum(axis=1)
     # Weights that are no nearer than a power of two may be more than the bound above reckons with.
-    if np.any(sums * steps + np.abs(bias) / products > room + count * steps):
-        raise ZeropointError(
-            f"operator '{operator.name}' ({operator.kind}): its sums could exceed an int32 accumulator; choose another "
-            f"scheme"
-        )
+    if np.any(sums * steps + np.abs(bias) / products > _room(count, steps) + count * steps):
+        raise ZeropointError(f"{label}: its sums could exceed an int32 accumulator; choose another scheme")
     if inputs is not None:
         bias = _corrected(bias, operator, constant.real - values, inputs, source)
     elif operator.bias is None:
