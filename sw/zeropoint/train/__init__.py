@@ -14,5 +14,6 @@ from zeropoint.train.channel_scales import fit_channel_scales
 from zeropoint.train.inq import SCHEDULES, Inq
 from zeropoint.train.loop import Stage, train_inq
 from zeropoint.train.plots import plot_accuracy
+from zeropoint.train.qat import Qat
 
-__all__ = ["SCHEDULES", "Inq", "Stage", "fit_channel_scales", "plot_accuracy", "train_inq"]
+__all__ = ["SCHEDULES", "Inq", "Qat", "Stage", "fit_channel_scales", "plot_accuracy", "train_inq"]
