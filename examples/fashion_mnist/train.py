@@ -7,9 +7,7 @@ network. The same seed, number of threads, PyTorch version and kind of processor
 import hashlib
 import io
 import json
-import logging
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -31,6 +29,7 @@ try:
     from zeropoint.cli.failures import exit_status
     from zeropoint.errors import ZeropointError
     from zeropoint.files import atomic_write
+    from zeropoint.train.onnx_file import export_onnx, strip_notes
 except ModuleNotFoundError as missing:
     print(
         f"train.py: there is no Python module '{missing.name}'; install Zeropoint with its extras: "
@@ -57,7 +56,6 @@ LABEL_SMOOTHING = 0.05
 WARM_UP = 0.2
 #: Augmentation moves each image by up to this many pixels in each direction.
 SHIFT = 1
-OPSET = 18
 #: How far ONNX Runtime's logits may be from PyTorch's. Both round float32, in different orders.
 EXPORT_TOLERANCE = 1e-5
 
@@ -216,30 +214,10 @@ def train(
 
 
 def export(network: DemoNetwork) -> onnx.ModelProto:
-    """Return ``network`` as a float ONNX model with a free batch size; the exporter folds the normalizations.
-
-    The exporter notes, at every node, the source lines that made it, with their paths; they are dropped, so
-    that the file does not depend on where it was made.
-    """
-    # The exporter warns that torchvision, not used here, is missing, and that PyTorch uses names of its past.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        program = torch.onnx.export(
-            network,
-            (torch.zeros(2, 1, 28, 28),),
-            input_names=["image"],
-            output_names=["logits"],
-            # torch.export takes a batch size of 1 for a constant, hence the 2 above.
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    model = program.model_proto
+    """Return ``network`` as a float ONNX model with a free batch size; the exporter folds the normalizations."""
+    model = export_onnx(network, (1, 28, 28), "image", "logits")
     _name_by_module(model, network)
-    _clear_fields(model, {"doc_string", "metadata_props"})
+    strip_notes(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -315,17 +293,6 @@ def _name_by_module(model: onnx.ModelProto, network: nn.Module) -> None:
         node.output[:] = [new_names.get(name, name) for name in node.output]
     for value in (*model.graph.value_info, *model.graph.initializer):
         value.name = new_names.get(value.name, value.name)
-
-
-def _clear_fields(message: object, names: set[str]) -> None:
-    """Clear the fields ``names`` of a protocol buffers message and of all messages in it."""
-    for field, value in message.ListFields():
-        if field.name in names:
-            message.ClearField(field.name)
-        elif field.message_type is not None:
-            # Repeated fields are iterable; a single message is not.
-            for part in value if hasattr(value, "__len__") else [value]:
-                _clear_fields(part, names)
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -114,11 +114,8 @@ class Quantizer(nn.Module):
         """Return ``x``, quantized and back again if :attr:`active`."""
         if not self.active:
             return x
-        quantized = self.quantized
-        if self.learned:
-            values: Tensor = _Learned.apply(x, self.low, self.high, quantized)
-            return values
-        return torch.fake_quantize_per_tensor_affine(x, quantized.scale, quantized.zero_point, *quantized.limits)
+        values: Tensor = _FakeQuantize.apply(x, self.low, self.high, self.quantized)
+        return values
 
     @torch.no_grad()
     def _observe(self, x: Tensor) -> None:
@@ -131,34 +128,43 @@ class Quantizer(nn.Module):
         self.observed.fill_(True)
 
 
-class _Learned(torch.autograd.Function):
-    """Fake quantization with gradients to the ends of the range."""
+class _FakeQuantize(torch.autograd.Function):
+    """Fake quantization; gradients go straight through inside the range, and to its ends if they are parameters.
+
+    In passes of vectorized operations: PyTorch's own operator takes one element after another.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, quantized: Quantized) -> Tensor:
-        scale, zero_point = quantized.scale, quantized.zero_point
+        scale = quantized.scale
+        least, greatest = (limit - quantized.zero_point for limit in quantized.limits)
         steps = x / scale
-        least, greatest = (limit - zero_point for limit in quantized.limits)
         rounded = steps.round()
         result = rounded.clamp(least, greatest)
-        ctx.save_for_backward(result - steps, rounded < least, rounded > greatest)
-        # LSQ's factor, for a scale, becomes this for an end.
-        ctx.factor = _LEVELS**2 / (_LEVELS * x[0].numel()) ** 0.5
-        return result * scale
+        # Where the ends are learned, what to save is more.
+        ctx.learned = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        if ctx.learned:
+            ctx.save_for_backward(result - steps, rounded < least, rounded > greatest)
+            # LSQ's factor, for a scale, becomes this for an end.
+            ctx.factor = _LEVELS**2 / (_LEVELS * x[0].numel()) ** 0.5
+        elif ctx.needs_input_grad[0]:
+            ctx.save_for_backward(result == rounded)
+        return result.mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
+        if not ctx.learned:
+            (inside,) = ctx.saved_tensors
+            return gradient * inside, None, None, None
         error, below, above = ctx.saved_tensors
-        inside = ~(below | above)
-        passed = gradient * inside
+        passed = gradient * ~(below | above)
         # Of a value inside, the rounding error grows with the scale, the distance between the ends; of one outside,
         # the result is the end.
         rounding = (passed * error).sum() / _LEVELS
-        to_low = (gradient * below).sum() - rounding if ctx.needs_input_grad[1] else None
-        to_high = (gradient * above).sum() + rounding if ctx.needs_input_grad[2] else None
-        scaled = (None if end is None else end * ctx.factor for end in (to_low, to_high))
-        return passed, *scaled, None
+        to_low = ((gradient * below).sum() - rounding) * ctx.factor if ctx.needs_input_grad[1] else None
+        to_high = ((gradient * above).sum() + rounding) * ctx.factor if ctx.needs_input_grad[2] else None
+        return passed, to_low, to_high, None
 
 
 def fake_quantize_weights(weights: Tensor, dtype: str) -> Tensor:

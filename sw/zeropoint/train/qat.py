@@ -157,7 +157,7 @@ class Qat(nn.Module):
         return {quantizer.name: quantizer.range for quantizer in self._quantizers()}
 
     def range_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the learned ends of ranges: parameters that want no weight decay, nor perhaps the same learning rate."""
+        """Yield the learned ends of ranges: parameters of no dimension, that want no weight decay."""
         for quantizer in self._quantizers():
             yield from quantizer.parameters()
 

@@ -92,7 +92,9 @@ def check_equal(expected: Mapping[str, Array], model: QuantizedModel) -> None:
             raise ZeropointError(f"model '{model.name}' has no activation '{name}'; export the network again")
         got, wanted = computed[name], _channels_last(wanted)
         if got.size != wanted.size:
-            raise ZeropointError(f"activation '{name}' of model '{model.name}' has {got.size} values, not {wanted.size}")
+            raise ZeropointError(
+                f"activation '{name}' of model '{model.name}' has {got.size} values, not {wanted.size}"
+            )
         different = np.flatnonzero(got.reshape(-1) != wanted.reshape(-1))
         if different.size:
             first = different[0]

@@ -113,7 +113,7 @@ class _Builder:
         self._nodes[node] = self.graph.node_copy(node)
         quantizer = self._new_quantizer(node.name, False)
         self._quantizers[node] = quantizer
-        self._step(node, self._name(node), partial(Input, sources=(quantizer,), output=quantizer, clamp=Clamp()), (node,))
+        self._step(node, self._name(node), partial(Input, sources=(), output=quantizer, clamp=Clamp()), (node,))
 
     def _end(self, node: fx.Node) -> None:
         (result,) = node.args
@@ -127,11 +127,13 @@ class _Builder:
         if isinstance(called, _LAYERS):
             self._layer(node, called)
         elif (clamp := self._clamp(node)) is not None:
-            self._moved(node, lambda x: x, clamp)
+            self._moved(node, _same, clamp)
         elif kind in _SUMS:
             self._sum(node)
-        elif kind in _MEANS or isinstance(called, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d) or (
-            kind in (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d)
+        elif (
+            kind in _MEANS
+            or isinstance(called, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d)
+            or (kind in (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d))
         ):
             self._mean(node, called)
         elif isinstance(called, nn.AvgPool2d) or kind is F.avg_pool2d:
@@ -163,7 +165,8 @@ class _Builder:
         follower = _sole_user(last)
         if follower is not None and clamp == Clamp() and self._is_max_pool(follower):
             activation, clamp = self._fused(follower)
-            self._poolings[activation] = follower
+            if activation is not follower:
+                self._poolings[activation] = follower
         name = self._name(node)
         output = self._new_quantizer(name, clamp.low >= 0)
         make = partial(Layer, source=source, output=output, layer=layer, norm=norm, clamp=clamp)
@@ -174,7 +177,7 @@ class _Builder:
             raise _refused(node, node.target, "adds something else than two activations")
         last, clamp = self._fused(node)
         name = self._name(node)
-        sources = [self._quantizers[argument] for argument in node.args]  # type: ignore[index]
+        sources = [self._quantizers[argument] for argument in node.args]
         output = self._new_quantizer(name, clamp.low >= 0)
         self._step(node, name, partial(Sum, sources=sources, output=output, clamp=clamp), node.args, last)
 
@@ -182,7 +185,7 @@ class _Builder:
         if called in _MEANS:
             dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
             keep = node.args[2] if len(node.args) > 2 else node.kwargs.get("keepdim", False)
-            found = (dims,) if isinstance(dims, int) else tuple(dims or ())  # type: ignore[arg-type]
+            found = (dims,) if isinstance(dims, int) else tuple(dims or ())
             axes = 1 if found in ((2,), (-1,)) else 2 if found in ((2, 3), (-2, -1)) else 0
         else:
             size = called.output_size if isinstance(called, nn.Module) else node.args[1]
@@ -202,9 +205,9 @@ class _Builder:
         given = given or dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
         if given.get("padding") not in (None, 0, (0, 0)) or given.get("ceil_mode") or given.get("divisor_override"):
             raise _refused(node, called, "pads, rounds sizes up or divides by another number")
-        window = given["kernel_size"]
+        window, stride = given["kernel_size"], given.get("stride") or given["kernel_size"]
         name = self._name(node)
-        make = partial(AveragePool, source=self._source(node, called), window=window, stride=given.get("stride") or window)
+        make = partial(AveragePool, source=self._source(node, called), window=window, stride=stride)
         self._step(node, name, make, (node.args[0],))
 
     def _moved(self, node: fx.Node, function: Callable[[Any], Any], clamp: Clamp | None = None) -> None:
@@ -216,8 +219,8 @@ class _Builder:
     def _dropout(self, node: fx.Node) -> None:
         probability = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
         name = self._name(node)
-        self.modules[name] = nn.Dropout(float(probability))  # type: ignore[arg-type]
-        self._nodes[node] = self.graph.call_module(name, (self._nodes[node.args[0]],))  # type: ignore[index]
+        self.modules[name] = nn.Dropout(float(probability))
+        self._nodes[node] = self.graph.call_module(name, (self._nodes[node.args[0]],))
         self._quantizers[node] = self._source(node, node.target)
 
     def _copy(self, node: fx.Node) -> None:
@@ -250,7 +253,7 @@ class _Builder:
         if isinstance(module, nn.ReLU):
             return _RELU
         if not isinstance(module, nn.Hardtanh):
-            return _CLAMPS.get(node.target) if node.op != "call_module" else None  # type: ignore[call-overload]
+            return _CLAMPS.get(node.target) if node.op != "call_module" else None
         # ReLU6 is one of these.
         if not module.min_val <= 0 < module.max_val:
             raise _refused(node, module, "clamps to an interval without 0")
@@ -283,6 +286,10 @@ def _sole_user(node: fx.Node) -> fx.Node | None:
     """Return what takes a node's output, if that is one operation on nothing else."""
     users = list(node.users)
     return users[0] if len(users) == 1 and users[0].all_input_nodes == [node] else None
+
+
+def _same(x: Any) -> Any:
+    return x
 
 
 def _with_first(function: Callable[..., Any], rest: tuple[Any, ...], named: dict[str, Any], x: Any) -> Any:

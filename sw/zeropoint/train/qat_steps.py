@@ -21,7 +21,7 @@ from zeropoint.arithmetic import average_scaling, clamp_limits, sum_scaling
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Clamp
 from zeropoint.model import Tensor as Quantized
-from zeropoint.numerics import multiply_by_quantized_multiplier, requantize, round_half_away, wrap_int32
+from zeropoint.numerics import Integers, multiply_by_quantized_multiplier, requantize, round_half_away, wrap_int32
 from zeropoint.train.fake_quantize import Quantizer
 
 
@@ -32,7 +32,7 @@ def clamped(x: Tensor, clamp: Clamp) -> Tensor:
     return F.relu(x) if clamp == Clamp(0.0, inf) else F.hardtanh(x, clamp.low, clamp.high)
 
 
-def to_numpy(q: Tensor) -> npt.NDArray[np.int64]:
+def to_numpy(q: Tensor) -> Integers:
     """Return integers as NumPy has them."""
     return q.detach().to("cpu", torch.int64).numpy()
 
@@ -96,10 +96,11 @@ class Step(nn.Module):
         """Return a module of real values that torch.onnx.export can write."""
         return Exported(self.compute, self.clamp, self.target)
 
-    def _requantized(self, sums: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.ArrayLike, like: Tensor) -> Tensor:
+    def _requantized(
+        self, sums: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.ArrayLike, like: Tensor
+    ) -> Tensor:
         """Return int32 sums at the scale of the output, as a tensor where ``like`` is."""
-        sums = wrap_int32(sums)
-        result = requantize(sums, multiplier, shift, self.target.zero_point, self.limits)
+        result = requantize(wrap_int32(sums), multiplier, shift, self.target.zero_point, self.limits)
         return torch.from_numpy(result).to(like)
 
 
