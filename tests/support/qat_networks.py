@@ -111,7 +111,7 @@ def inputs(made: nn.Module, count: int = 8, seed: int = 1) -> Tensor:
 
 def optimizer(qat: Qat) -> torch.optim.Optimizer:
     """Return one that moves things, and has a memory."""
-    return torch.optim.SGD(qat.parameters(), 0.01, momentum=0.9)
+    return torch.optim.SGD(qat.parameters(), 0.001, momentum=0.9)
 
 
 def fit(qat: Qat, own: torch.optim.Optimizer, shape: tuple[int, ...], steps: int) -> None:

@@ -131,7 +131,8 @@ class Quantizer(nn.Module):
 class _FakeQuantize(torch.autograd.Function):
     """Fake quantization; gradients go straight through inside the range, and to its ends if they are parameters.
 
-    In passes of vectorized operations: PyTorch's own operator takes one element after another.
+    Inside is what rounds to one of the 256 values without being clamped, as for PyTorch's own operator.
+    That takes one element after another; this takes passes of vectorized operations.
     """
 
     @staticmethod

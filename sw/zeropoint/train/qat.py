@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from zeropoint.errors import ZeropointError, quoted_list
-from zeropoint.files import atomic_write
+from zeropoint.files import atomic_write, check_writable
 from zeropoint.importers import onnx_quantized
 from zeropoint.model import QuantizedModel
 from zeropoint.quantize.calibration import Range
@@ -181,6 +181,7 @@ class Qat(nn.Module):
             If an activation has no range yet, something is not finite, the network cannot be exported, the file cannot
             be written, or what it computes is not the same.
         """
+        check_writable(path)
         self._export(example, path)
 
     def quantized(self, example: Tensor) -> QuantizedModel:
@@ -230,6 +231,8 @@ class _Integers(fx.Interpreter):
 
     def __init__(self, network: fx.GraphModule) -> None:
         super().__init__(network)
+        # Nothing is to be added to the messages of errors.
+        self.extra_traceback = False
         self.found: dict[str, npt.NDArray[Any]] = {}
 
     @torch.no_grad()

@@ -18,6 +18,9 @@ from zeropoint.train.qat_steps import Step
 
 Array = npt.NDArray[Any]
 
+#: What input and output are called until all is renamed: the exporter does not see to it that names are unique.
+_ENDS = ("zeropoint_input", "zeropoint_output")
+
 
 def to_onnx(network: fx.GraphModule, shape: tuple[int, ...], notes: Mapping[str, str]) -> Any:
     """Return a graph of steps as an ``onnx.ModelProto`` of float operators between quantizations (QDQ).
@@ -40,7 +43,7 @@ def to_onnx(network: fx.GraphModule, shape: tuple[int, ...], notes: Mapping[str,
     called = {str(node.target): modules[str(node.target)] for node in network.graph.nodes if node.op == "call_module"}
     parts = {name: part.exported() if isinstance(part, Step) else part for name, part in called.items()}
     exported = fx.GraphModule(parts, network.graph).to("cpu").eval()
-    model = export_onnx(exported, shape, names[0], names[-1])
+    model = export_onnx(exported, shape, *_ENDS)
     _rename(model.graph, names)
     strip_notes(model)
     helper.set_model_props(model, {PREFIX + key: value for key, value in notes.items()})
@@ -51,26 +54,28 @@ def to_onnx(network: fx.GraphModule, shape: tuple[int, ...], notes: Mapping[str,
 def _rename(graph: Any, names: list[str]) -> None:
     """Name nodes and values after the steps: the k-th QuantizeLinear ends the k-th."""
     producers = {output: node for node in graph.node for output in node.output}
-    renamed: dict[str, str] = {}
-    taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
+    renamed = dict(zip(_ENDS, (names[0], names[-1]), strict=True))
     ends = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     if len(ends) != len(names):
         raise RuntimeError(f"the file has {len(ends)} quantizations for {len(names)} steps")
     for end, name in zip(ends, names, strict=True):
         value, end.name = end.input[0], f"{name}.quantize"
-        if value not in taken:
+        if value not in renamed:
             # The last activation gives its name to the output.
-            renamed[value] = f"{name}.real" if name in taken else name
+            renamed[value] = name if name != names[-1] else f"{name}.real"
         while (node := producers.get(value)) is not None and node.op_type != "DequantizeLinear":
             activation = node.op_type in ("Relu", "Clip") and producers[node.input[0]].op_type != "DequantizeLinear"
             node.name = f"{name}.{node.op_type.lower()}" if activation else name
             if not activation:
                 break
             value = node.input[0]
+    for value in {*producers, *(tensor.name for tensor in graph.initializer)} & set(names) - set(renamed):
+        # The exporter's own name for something else.
+        renamed[value] = f"{value}.inner"
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
-    for value in graph.value_info:
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = renamed.get(value.name, value.name)
 
 

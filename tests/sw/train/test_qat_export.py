@@ -1,6 +1,7 @@
 """What is evaluated, the exported file, the golden model and the hardware are the same bits."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from torch import nn  # noqa: E402
 
 from zeropoint import golden  # noqa: E402
 from zeropoint.errors import ZeropointError  # noqa: E402
-from zeropoint.importers import layout, onnx_quantized  # noqa: E402
+from zeropoint.importers import layout  # noqa: E402
 from zeropoint.model import Quantization  # noqa: E402
 from zeropoint.train import Qat  # noqa: E402
 from zeropoint.train.qat_export import check_equal  # noqa: E402
@@ -28,14 +29,22 @@ def channels_last(q):
     return np.moveaxis(q, 1, -1) if q.ndim > 2 else q
 
 
-@pytest.mark.parametrize("ranges", ["averaged", "learned"])
+#: Ranges are found in either way with either scheme: one of each is enough.
+RANGES = {"affine-int8": "averaged", "affine-uint8": "learned"}
+
+
+@cache
+def exported(kind, scheme="affine-int8"):
+    """A trained network and what its file holds; exporting takes seconds."""
+    qat = trained(kind, scheme, ranges=RANGES[scheme])
+    return qat, qat.quantized(inputs(kind, 2))
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_every_tensor_of_the_golden_model_has_the_bits_of_the_evaluation(kind, scheme, ranges, tmp_path):
-    qat = trained(kind, scheme, ranges=ranges)
+def test_every_tensor_of_the_golden_model_has_the_bits_of_the_evaluation(kind, scheme):
+    qat, model = exported(kind, scheme)
     x = inputs(kind, 60)
-    qat.export(tmp_path / "network.onnx", x[:2])
-    model = onnx_quantized.read(tmp_path / "network.onnx")
     own = qat.tensors(x)
     q = model.tensor(model.input).quantize(layout.to_model(model, x.numpy()))
     computed = golden.run_tensors(model, q)
@@ -43,14 +52,14 @@ def test_every_tensor_of_the_golden_model_has_the_bits_of_the_evaluation(kind, s
         assert expected.dtype == computed[name].dtype == scheme.removeprefix("affine-")
         expected = channels_last(expected)
         np.testing.assert_array_equal(computed[name].reshape(expected.shape), expected, err_msg=name)
-    # The output in real values, too; and there is something to compare.
+    # The output in real values, too; and there is something to compare, even where the output is clipped.
     target = model.tensor(model.output)
     np.testing.assert_array_equal(qat(x).numpy(), target.dequantize(computed[model.output]).reshape(qat(x).shape))
-    assert all(len(np.unique(values)) > 5 for values in own.values())
+    assert min(len(np.unique(values)) for values in list(own.values())[:-1]) > 20
     assert model.metadata["scheme"] == scheme
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_networks_of_all_scales(seed):
     """Weights, statistics and inputs over many orders of magnitude, idle channels among them."""
     rng = np.random.default_rng(seed)
@@ -71,7 +80,7 @@ def test_networks_of_all_scales(seed):
 
 
 def test_floating_point_differs_by_ties_only():
-    qat = trained(Residual, steps=6)
+    qat, _ = exported(Residual)
     x = inputs(Residual, 500)
     exact, simulated_values = qat(x), qat.simulate(x).detach()
     steps = ((exact - simulated_values) / qat.network.get_submodule("head").target.scale).abs()
@@ -99,9 +108,8 @@ def wrong_bit(tensor):
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("change", [wrong_scale, wrong_zero_point, wrong_bit])
 def test_the_check_notices(change, scheme):
-    qat = trained(Plain, scheme)
-    x = inputs(Plain, 50)
-    model, expected = qat.quantized(x), qat.tensors(x)
+    qat, model = exported(Plain, scheme)
+    expected = qat.tensors(inputs(Plain, 50))
     check_equal(expected, model)
     name = next(iter(model.operators)).weights if change is wrong_bit else "5"
     changed = replace(model, tensors={**model.tensors, name: change(model.tensor(name))})
@@ -114,7 +122,7 @@ def test_the_check_notices(change, scheme):
 
 
 def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
-    qat = trained(Plain)
+    qat, _ = exported(Plain)
     x = inputs(Plain)
     real = Qat.tensors
     monkeypatch.setattr(Qat, "tensors", lambda *args: {name: q ^ 1 for name, q in real(*args).items()})
@@ -156,9 +164,8 @@ def test_onnx_runtime_is_within_steps_of_it(tmp_path):
 
 
 def test_the_simulated_hardware_computes_the_same():
-    qat = trained(Plain)
+    qat, model = exported(Plain)
     x = inputs(Plain, 3)
-    model = qat.quantized(x)
     q = model.tensor(model.input).quantize(layout.to_model(model, x.numpy()))
     result = simulated(model, q, small(AcceleratorConfig(lanes=4, columns=4)))
     assert_exact(result)
@@ -167,12 +174,12 @@ def test_the_simulated_hardware_computes_the_same():
 
 def test_without_examples_or_ranges_there_is_no_file(tmp_path):
     with pytest.raises(ZeropointError, match=r"^the export needs one example or more$"):
-        trained(Plain).export(tmp_path / "a.onnx", inputs(Plain)[:0])
+        exported(Plain)[0].export(tmp_path / "a.onnx", inputs(Plain)[:0])
     untrained = Qat(network()).eval()
     with pytest.raises(ZeropointError, match=r"^activation 'input_1' has no range yet: train, or run some batches in"):
         untrained.export(tmp_path / "a.onnx", inputs(Plain))
     with pytest.raises(ZeropointError, match="there is no folder"):
-        trained(Plain).export(tmp_path / "none" / "a.onnx", inputs(Plain))
+        exported(Plain)[0].export(tmp_path / "none" / "a.onnx", inputs(Plain))
     broken = trained(Plain)
     nn.init.constant_(broken.network.get_submodule("5.layer").weight, float("nan"))
     with pytest.raises(ZeropointError, match=r"^layer '5' has weights that are not finite: its training has diverged$"):
