@@ -65,7 +65,14 @@ def test_the_float_network_is_worth_quantizing(float_accuracy: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "points"), [(Scheme.AFFINE_INT8, 0.5), (Scheme.AFFINE_UINT8, 1.0)], ids=["int8", "uint8"]
+    ("scheme", "points"),
+    [
+        (Scheme.AFFINE_INT8, 0.5),
+        (Scheme.AFFINE_UINT8, 1.0),
+        (Scheme.DYNAMIC_FIXED, 1.0),
+        (Scheme.MINIFLOAT, 0.7),
+    ],
+    ids=lambda value: getattr(value, "value", None),
 )
 def test_integers_lose_little(
     scheme: Scheme, points: float, model: FloatModel, calibration: Any, images: Any, labels: Any, float_accuracy: float

@@ -16,19 +16,19 @@ from zeropoint import arrays, golden, importers
 from zeropoint.compiler import storage
 from zeropoint.compiler.configure import configure
 from zeropoint.model import zp_file
-from zeropoint.quantize import Scheme, quantize
+from zeropoint.quantize import BITS, Scheme, quantize
 from zeropoint_hw.config import AcceleratorConfig
 
 DEMO = Path(zeropoint.__file__).parent / "demo"
 
 
 @cache
-def demo(scheme=Scheme.AFFINE_INT8):
+def demo(scheme=Scheme.AFFINE_INT8, bits=None):
     """Return the demo's network, quantized, and its inputs."""
     network = importers.load(DEMO / "fashion_mnist.onnx")
     paths = [DEMO / "calibration.npy", DEMO / "images.npy"]
     calibration, images = (arrays.load_real(path, network, 1 / 255) for path in paths)
-    model = quantize(network, calibration, scheme=scheme)
+    model = quantize(network, calibration, scheme=scheme, bits=bits)
     return model, model.tensor(model.input).quantize(images)
 
 
@@ -74,7 +74,9 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("scheme", list(Scheme), ids=lambda scheme: scheme.value)
+@pytest.mark.parametrize(
+    "scheme", [scheme for scheme in Scheme if scheme is not Scheme.MINIFLOAT], ids=lambda scheme: scheme.value
+)
 @pytest.mark.parametrize("config", SHAPES, ids=lambda config: f"{config.lanes}x{config.columns}-{config.pe}")
 def test_arrays_of_every_shape(config, scheme):
     model, x = demo(scheme)
@@ -85,6 +87,27 @@ def test_arrays_of_every_shape(config, scheme):
     assert_exact(result)
     assert len(np.unique(result.outputs)) > 10
     assert result.program.macs == 560_736
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", [2, 8])
+def test_arrays_of_minifloats(lanes):
+    model, x = demo(Scheme.MINIFLOAT)
+    assert_exact(simulated(model, x[:2], configure(model, {"lanes": lanes, "columns": 4})))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scheme", "bits"),
+    [(scheme, bits) for scheme, widths in BITS.items() for bits in widths],
+    ids=lambda value: getattr(value, "value", value),
+)
+def test_every_width_of_every_scheme(scheme, bits):
+    """On the processing elements that the network chooses, with weights as wide in memory as they are."""
+    model, x = demo(scheme, bits)
+    config = configure(model, {"lanes": 4, "columns": 2})
+    assert config.weight_bits == bits
+    assert_exact(simulated(model, x[:2], config))
 
 
 def test_without_a_compiler_the_demo_runs_two_images_in_amaranth(tmp_path):
