@@ -18,4 +18,8 @@ Modules, in the order in which data meets them:
 - ``writer``: requantized beats to addresses in activation memory.
 - ``sequencer``: fetches instructions and paces the pipeline.
 - ``accelerator``: all of it, behind the host bus.
+- ``protocol``: what host and device say to each other over a serial line (imports no Amaranth).
+- ``uart``, ``framing``: bytes and frames of that line.
+- ``link``: carries out what the host asks for, on the host bus.
+- ``linked``: accelerator and link, a board's top level.
 """

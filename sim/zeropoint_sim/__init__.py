@@ -2,11 +2,9 @@
 
 Modules, in the order in which data meets them:
 
-- ``transport``: what every engine offers, the accelerator's host bus.
 - ``amaranth_engine``: Amaranth's own simulator.
 - ``cxxrtl_build`` and ``cxxrtl_engine``: the design as compiled C++ (with ``cxxrtl_wrapper.cc`` and
   ``cxxrtl_slices.h``), kept in a cache.
-- ``driver``: loads, runs and reads an accelerator over any transport.
 - ``simulate``: a program's folder, compared with the golden model.
 - ``bench``: benches for component tests.
 """

@@ -10,8 +10,8 @@ from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from zeropoint.errors import ZeropointError
+from zeropoint.host.transport import ANSWER_LIMIT, bus_words, no_answer, still_busy
 from zeropoint_hw.isa import Command, Region, Register, address
-from zeropoint_sim.transport import ANSWER_LIMIT, bus_words, no_answer, still_busy
 
 #: Seconds of simulated time that a clock cycle takes.
 PERIOD = 1e-6
@@ -22,7 +22,7 @@ _Request = Callable[[Any], Awaitable[Any]]
 
 
 class AmaranthEngine:
-    """A :class:`zeropoint_sim.transport.Transport` to a component in Amaranth's simulator.
+    """A :class:`zeropoint.host.transport.Transport` to a component in Amaranth's simulator.
 
     Parameters
     ----------

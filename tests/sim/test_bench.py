@@ -7,8 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from zeropoint.host.transport import Watchdog
 from zeropoint_sim.bench import Stalls, collect, drive, get, put, run_bench
-from zeropoint_sim.transport import Watchdog
 
 PAIR = data.StructLayout({"a": signed(8), "b": 4})
 

@@ -28,7 +28,7 @@ def compiled(monkeypatch):
     """Return a list of what was compiled, in place of a compiler and Yosys, which take their time."""
     texts = []
 
-    def compile_(text, compiler, trace):
+    def compile_(text, compiler, trace, wrapper):
         texts.append(text)
         return f"library of {text}, tracing {trace}".encode()
 
@@ -132,11 +132,12 @@ def test_what_was_built_is_found_again(compiled, cache):
 
 def test_whatever_makes_a_difference_is_built_apart(compiled, cache, monkeypatch):
     paths = {build(lambda: "design", b"1"), build(lambda: "design", b"2"), build(lambda: "design", b"1", trace=True)}
+    paths.add(build(lambda: "design", b"1", wrapper=cxxrtl_build.BOARD_WRAPPER))
     for name, value in {
         "FLAGS": ("-O9",),
         "ANSWER_LIMIT": 5,
         "find_tools": lambda: cxxrtl_build.Compiler(("c++",), "a compiler 2.0"),
-        "_sources": lambda: {"cxxrtl_wrapper.cc": b"other"},
+        "_sources": lambda wrapper: {wrapper: b"other"},
     }.items():
         with monkeypatch.context() as patch:
             patch.setattr(cxxrtl_build, name, value)
@@ -147,7 +148,7 @@ def test_whatever_makes_a_difference_is_built_apart(compiled, cache, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(cxxrtl_build.metadata, "version", lambda name: "0.0")
         paths.add(build(lambda: "design", b"1"))
-    assert len(paths) == len(compiled) == 9
+    assert len(paths) == len(compiled) == 10
     assert build(lambda: "design", b"1") in paths
 
 

@@ -9,11 +9,11 @@ from support.engines import need
 from support.toy import Slicer, Toy
 
 from zeropoint.errors import ZeropointError
+from zeropoint.host.transport import ANSWER_LIMIT, Watchdog
 from zeropoint_hw.isa import IDENTIFICATION, Command, Region, Register, address
 from zeropoint_sim.amaranth_engine import AmaranthEngine
 from zeropoint_sim.cxxrtl_build import design_identity
 from zeropoint_sim.cxxrtl_engine import CxxrtlEngine
-from zeropoint_sim.transport import ANSWER_LIMIT, Watchdog
 
 ENGINES = ("amaranth", "cxxrtl")
 MEMORY = address(Region.ACTIVATIONS, 0)

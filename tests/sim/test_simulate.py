@@ -12,14 +12,14 @@ from support.random_models import ModelBuilder
 from zeropoint import golden
 from zeropoint.compiler import compile_model, storage
 from zeropoint.errors import ZeropointError
+from zeropoint.host.driver import Driver
+from zeropoint.host.transport import Watchdog
 from zeropoint.model import Padding
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
 from zeropoint_sim import cxxrtl_build
 from zeropoint_sim.cxxrtl_build import EngineUnavailable
-from zeropoint_sim.driver import Driver
 from zeropoint_sim.simulate import Fault, simulate
-from zeropoint_sim.transport import Watchdog
 
 ENGINES = ("amaranth", "cxxrtl")
 CONFIG = AcceleratorConfig(

@@ -16,7 +16,7 @@ PACKAGES = {"zeropoint_hw": "hw", "zeropoint": "sw", "zeropoint_sim": "sim", "ze
 #: What modules of a package may import of the other packages: when they are imported, and later, in a function.
 EARLY = {
     "zeropoint_hw": (),
-    "zeropoint": ("zeropoint_hw.config", "zeropoint_hw.isa"),
+    "zeropoint": ("zeropoint_hw.config", "zeropoint_hw.isa", "zeropoint_hw.protocol"),
     "zeropoint_sim": ("zeropoint_hw", "zeropoint"),
     "zeropoint_boards": ("zeropoint_hw", "zeropoint"),
 }

@@ -1,4 +1,7 @@
-"""The driver: loads a program into an accelerator, runs it and reads what it made, over any transport."""
+"""The driver: loads a program into an accelerator, runs it and reads what it made, over any transport.
+
+Simulators and boards are loaded and run by this very code.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +11,7 @@ import numpy.typing as npt
 
 from zeropoint.compiler.program import Buffer, Program
 from zeropoint.errors import ZeropointError
+from zeropoint.host.transport import Transport
 from zeropoint_hw.config import WeightSource
 from zeropoint_hw.isa import (
     IDENTIFICATION,
@@ -20,7 +24,6 @@ from zeropoint_hw.isa import (
     Register,
     address,
 )
-from zeropoint_sim.transport import Transport
 
 #: Cycles that an instruction may take beyond those in which it works: fetching, and the pipeline's length.
 _OVERHEAD = 256
@@ -44,6 +47,8 @@ class Driver:
         To an idle accelerator.
     program
         Loaded at once, unless the accelerator was built with it.
+    loaded
+        Whether it is known to hold the program already, which is not loaded then.
 
     Raises
     ------
@@ -51,14 +56,14 @@ class Driver:
         If it is no accelerator, or not of the program's configuration.
     """
 
-    def __init__(self, transport: Transport, program: Program) -> None:
+    def __init__(self, transport: Transport, program: Program, loaded: bool = False) -> None:
         self._transport = transport
         self._program = program
         self._config = program.config
         self._check(Register.IDENTIFICATION, IDENTIFICATION, "an identification")
         self._check(Register.CONFIGURATION, self._config.configuration_word, "a configuration")
         self._check(Register.FORMATS, self._config.format_word, "number formats")
-        if self._config.weight_source is WeightSource.RAM:
+        if self._config.weight_source is WeightSource.RAM and not loaded:
             self._load()
 
     def _check(self, register: Register, expected: int, what: str) -> None:
@@ -109,22 +114,34 @@ class Driver:
 
     def read(self, buffer: Buffer) -> npt.NDArray[Any]:
         """Return a tensor from activation memory."""
+        return self.values(buffer, self._transport.read(*self.accesses(buffer)))
+
+    def accesses(self, buffer: Buffer) -> tuple[int, int, int]:
+        """Return the address, count and stride of the words that hold a tensor."""
         size = self._config.host_bytes
-        count = -(-buffer.size // size)
-        words = self._transport.read(address(Region.ACTIVATIONS, buffer.address), count, stride=size)
+        return address(Region.ACTIVATIONS, buffer.address), -(-buffer.size // size), size
+
+    def values(self, buffer: Buffer, words: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
+        """Return the tensor that these words hold."""
+        size = self._config.host_bytes
         memory = words.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :size].reshape(-1)
         return buffer.from_memory(memory[: buffer.size])
+
+    @property
+    def cycle_limit(self) -> int:
+        """More cycles than an inference can take: a watchdog's limit."""
+        return sum(map(self._cycle_limit, self._program.instructions))
 
     def run(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the hardware's output for one input: both of their buffers' shape and dtype.
 
         Raises
         ------
-        zeropoint_sim.transport.Watchdog
+        zeropoint.host.transport.Watchdog
             If it takes more cycles than its loops could.
         """
         self.write(self._program.input, values)
-        self._transport.run(Command.RUN, sum(map(self._cycle_limit, self._program.instructions)))
+        self._transport.run(Command.RUN, self.cycle_limit)
         return self.read(self._program.output)
 
     def run_layers(self, values: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:

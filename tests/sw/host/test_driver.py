@@ -6,6 +6,7 @@ from support.programs import make_program, random_parameters
 
 from zeropoint.compiler.program import Buffer, Layer
 from zeropoint.errors import ZeropointError
+from zeropoint.host.driver import Driver, LogRecord
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import (
     IDENTIFICATION,
@@ -17,7 +18,6 @@ from zeropoint_hw.isa import (
     Register,
     address,
 )
-from zeropoint_sim.driver import Driver, LogRecord
 
 BYTES = np.random.default_rng(9).integers(0, 256, 1 << 12, dtype=np.uint8)
 

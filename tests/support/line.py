@@ -1,0 +1,134 @@
+"""The link's bytes in Amaranth's simulator: a host at the other end of the line, and a bus to speak to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In
+
+from zeropoint.host.frames import Answer, Splitter
+from zeropoint_hw.host import HostBusSignature
+from zeropoint_hw.isa import REGION_SHIFT, Region, Register
+
+
+class Bus(wiring.Component):
+    """A memory behind a host bus, for all regions, 64 words each; it counts its writes and its runs.
+
+    A write to the status register makes it busy for ``busy_cycles`` cycles; reads are answered five cycles later.
+    """
+
+    host: In(HostBusSignature())
+
+    def __init__(self, busy_cycles: int = 50) -> None:
+        super().__init__()
+        self.busy_cycles = busy_cycles
+        self.writes, self.runs, self.last_command = Signal(16), Signal(16), Signal(32)
+        self.overlap = Signal()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        host = self.host
+        m.submodules.storage = storage = memory.Memory(shape=32, depth=8 * 64, init=[])
+        write, read = storage.write_port(), storage.read_port(domain="comb")
+        place = Cat(host.address[:6], host.address[REGION_SHIFT:])
+        status = host.address == Region.CONTROL << REGION_SHIFT | Register.STATUS
+        busy = Signal(range(self.busy_cycles + 1))
+        m.d.comb += [read.addr.eq(place), write.addr.eq(place), write.data.eq(host.write_data)]
+        with m.If(busy != 0):
+            m.d.sync += busy.eq(busy - 1)
+            with m.If((host.read | host.write) & (host.address[REGION_SHIFT:] != Region.CONTROL)):
+                m.d.sync += self.overlap.eq(1)
+        with m.If(host.write):
+            m.d.sync += self.writes.eq(self.writes + 1)
+            with m.If(status):
+                m.d.sync += [
+                    self.runs.eq(self.runs + 1),
+                    busy.eq(self.busy_cycles),
+                    self.last_command.eq(host.write_data),
+                ]
+            with m.Else():
+                m.d.comb += write.en.eq(1)
+        valid: Any = host.read
+        data: Any = Signal(32)
+        m.d.comb += data.eq(read.data)
+        with m.If(status):
+            m.d.comb += data.eq(busy != 0)
+        for stage in range(5):
+            later_valid, later_data = Signal(name=f"valid{stage}"), Signal(32, name=f"data{stage}")
+            m.d.sync += [later_valid.eq(valid), later_data.eq(data)]
+            valid, data = later_valid, later_data
+        m.d.comb += [host.read_valid.eq(valid), host.read_data.eq(data)]
+        return m
+
+
+class LinkOnBus(wiring.Component):
+    """A link and a :class:`Bus`."""
+
+    rx: In(1, init=1)
+
+    def __init__(self, link: Any, bus: Bus) -> None:
+        super().__init__()
+        self.link, self.bus = link, bus
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.link, m.submodules.bus = self.link, self.bus
+        wiring.connect(m, self.link.host, self.bus.host)
+        m.d.comb += self.link.rx.eq(self.rx)
+        return m
+
+
+class Wire:
+    """The host's end: sends bytes bit by bit, and gathers what comes back meanwhile.
+
+    Parameters
+    ----------
+    ctx
+        The bench's.
+    rx, tx
+        The device's pins.
+    divisor
+        Clock cycles of a bit.
+    """
+
+    def __init__(self, ctx: Any, rx: Any, tx: Any, divisor: int) -> None:
+        self._ctx, self._rx, self._tx, self._divisor = ctx, rx, tx, divisor
+        self._samples: list[int] = []
+        self.received = bytearray()
+        self._splitter = Splitter()
+
+    async def cycles(self, count: int) -> None:
+        """Let time pass, and listen."""
+        for _ in range(count):
+            _, _, level = await self._ctx.tick().sample(self._tx)
+            self._samples.append(level)
+            if self._samples[0]:
+                self._samples.clear()
+            elif len(self._samples) == 9 * self._divisor + self._divisor // 2 + 1:
+                middles = self._samples[self._divisor // 2 :: self._divisor]
+                assert middles[0] == 0
+                assert middles[9] == 1, "no stop bit"
+                self.received.append(sum(bit << place for place, bit in enumerate(middles[1:9])))
+                self._samples.clear()
+
+    async def send(self, data: Sequence[int] | bytes, stop: int = 1) -> None:
+        """Send bytes without a pause; ``stop`` 0 leaves out their stop bits."""
+        for byte in data:
+            for bit in [0, *(byte >> place & 1 for place in range(8)), stop]:
+                self._ctx.set(self._rx, bit)
+                await self.cycles(self._divisor)
+        self._ctx.set(self._rx, 1)
+
+    async def answers(self, count: int, limit: int = 20_000) -> list[Answer]:
+        """Return the next answers, or fewer if there are none for ``limit`` cycles."""
+        got: list[Answer] = []
+        waited = 0
+        while len(got) < count and waited < limit:
+            await self.cycles(1)
+            waited += 1
+            if self.received:
+                got += self._splitter.take(bytes(self.received))
+                self.received.clear()
+        assert not self._splitter.damaged, "the device sent a damaged frame"
+        return got
