@@ -14,6 +14,7 @@ from zeropoint.errors import ZeropointError
 _EXTRAS = {
     "": "everything",
     "sim": "engine cxxrtl",
+    "host": "run: the link to a board",
     "build": "benchmarks/cost.py: resources and clock of an FPGA",
     "onnxruntime": "info --against-onnxruntime",
 }

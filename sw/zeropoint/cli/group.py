@@ -21,6 +21,7 @@ COMMANDS = {
     "golden": "Run the golden model.",
     "compile": "Compile a network to a layer program, a memory map and weight images.",
     "simulate": "Run a network on the simulated hardware and compare it with the golden model.",
+    "run": "Run a compiled network on a board, or on a virtual one.",
     "doctor": "Show which tools were found, which are missing and how to get them.",
 }
 

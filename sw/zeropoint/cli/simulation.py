@@ -50,7 +50,7 @@ def run(
     """
     from zeropoint_sim.simulate import simulate
 
-    compiled = _compiled(model, config) if program is None else _loaded(model, program)
+    compiled = _compiled(model, config) if program is None else loaded(model, program)
     with terminal.progress(f"Running the golden model of {model.name}", len(x)) as update:
         every = golden.run_tensors(model, x, update) if tensors else {model.output: golden.run(model, x, update)}
     with terminal.progress(f"Simulating {model.name}", len(x)) as update:
@@ -74,7 +74,8 @@ def _compiled(model: QuantizedModel, config: AcceleratorConfig) -> Program:
         return storage.load(folder)
 
 
-def _loaded(model: QuantizedModel, folder: Path) -> Program:
+def loaded(model: QuantizedModel, folder: Path) -> Program:
+    """Return the program in a folder, which must have been compiled from the model."""
     program, digest = storage.load(folder), zp_file.digest(model)
     if program.model_sha256 != digest:
         raise ZeropointError(

@@ -9,6 +9,7 @@ Modules, in the order in which data meets them:
 - ``host_steps``: what the hardware leaves to the host.
 - ``packages``: what the extra ``host`` installs.
 - ``frames``: requests and answers as bytes of a line.
+- ``files``: array files of a program's inputs and outputs.
 - ``line``: a serial port.
 - ``session``: requests in order, each done once, over a line that loses and damages bytes.
 - ``link_transport``: the host bus by requests.

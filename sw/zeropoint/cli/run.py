@@ -1,0 +1,137 @@
+"""``zeropoint run``: inference on a board, real or virtual."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from zeropoint import golden
+from zeropoint.cli import simulation, terminal
+from zeropoint.cli.failures import Status
+from zeropoint.cli.options import PATH, limit_option, load_quantized
+from zeropoint.compiler import storage
+from zeropoint.compiler.program import Program
+from zeropoint.compiler.verify_program import verify
+from zeropoint.errors import ZeropointError
+from zeropoint.files import atomic_files, atomic_write, check_writable
+from zeropoint.host.device import BAUD
+
+if TYPE_CHECKING:
+    from zeropoint.host import Device
+
+#: The port that stands for a simulated board.
+VIRTUAL = "virtual"
+
+
+@click.command("run")
+@click.argument("folder", type=PATH, metavar="DIR")
+@click.option("--port", required=True, help='The serial port of the board, or "virtual" for a simulated one.')
+@click.option("--input", type=PATH, required=True, help="Inputs, .npy: quantized integers or real floats.")
+@click.option("--output", type=PATH, required=True, help="Where to write the board's quantized outputs, .npy.")
+@click.option("--baud", type=click.IntRange(min=300), default=BAUD, show_default=True, help="Of the board's link.")
+@click.option("--check", type=PATH, metavar="MODEL", help="Compare every output with the golden model of MODEL.")
+@click.option("--json", "report", type=PATH, help="Where to write cycles, throughput and what the line lost as JSON.")
+@limit_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    folder: Path,
+    port: str,
+    input: Path,
+    output: Path,
+    baud: int,
+    check: Path | None,
+    report: Path | None,
+    limit: int | None,
+) -> None:
+    """Run the program in DIR, which "compile" wrote, on the board at a serial port.
+
+    The program is loaded unless the board holds it already. With --check, the exit status is 1 if anything differs from
+    the golden model.
+    """
+    from zeropoint.host import files
+
+    check_writable(output, report, inputs=(folder, input, check))
+    expected = None
+    model = None if check is None else load_quantized(check)
+    program = storage.load(folder) if model is None else simulation.loaded(model, folder)
+    verify(program)
+    x = files.load_input(input, program)[:limit]
+    if model is not None:
+        with terminal.progress(f"Running the golden model of {model.name}", len(x)) as update:
+            expected = golden.run(model, x, update)
+    with atomic_files(output, report) as temporary, _device(port, baud, program) as device:
+        with terminal.progress(f"Loading {program.name}") as update:
+            device.load(program, lambda done, total: update(done / total))
+        with terminal.progress(f"Running {program.name}", len(x)) as update:
+            y = device.run(x, lambda done, _: update(done))
+        result = _result(device, program, y, expected)
+        files.save_output(temporary[output], program, y)
+        if report:
+            atomic_write(temporary[report], (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+    _print(result)
+    if result.get("mismatches"):
+        ctx.exit(Status.DIFFERENT)
+
+
+@contextmanager
+def _device(port: str, baud: int, program: Program) -> Iterator["Device"]:
+    """Yield the device at a port, or a virtual board's."""
+    from zeropoint.host import Device
+
+    if port != VIRTUAL:
+        if port.startswith(f"{VIRTUAL}:"):
+            raise ZeropointError(f"there is no virtual board '{port}'; --port {VIRTUAL} fits the program in DIR")
+        with Device.open(port, baud=baud) as device:
+            yield device
+        return
+    from zeropoint_sim.virtual_board import VirtualBoard
+
+    def building() -> None:
+        terminal.note("building the virtual board for this configuration; later runs find it in the cache")
+
+    with (
+        VirtualBoard(program.config, program, announce=building) as board,
+        Device.open(board.port, baud=baud, timeout=1.0) as device,
+    ):
+        yield device
+
+
+def _result(device: "Device", program: Program, y: Any, expected: Any) -> dict[str, Any]:
+    """Return what ``--json`` writes."""
+    report, statistics = device.report, device.statistics
+    result: dict[str, Any] = {
+        "program": program.name,
+        "config": program.config.to_dict(),
+        "inferences": len(y),
+        "cycles": list(report.cycles),
+        "seconds": report.seconds,
+        "inferences_per_second": report.inferences_per_second,
+        "sent_bytes": statistics.sent_bytes,
+        "received_bytes": statistics.received_bytes,
+        "repeated_requests": report.repeated,
+        "damaged_frames": report.damaged,
+        "resets": report.resets,
+    }
+    if expected is not None:
+        differs = (y.reshape(len(y), -1) != expected.reshape(len(y), -1)).sum(axis=1)
+        result |= {"mismatches": int(differs.sum()), "exact_inferences": int(np.count_nonzero(differs == 0))}
+    return result
+
+
+def _print(result: dict[str, Any]) -> None:
+    cycles = result["cycles"]
+    if "mismatches" in result:
+        terminal.say(f"{result['exact_inferences']}/{len(cycles)} inferences bit-exact")
+    terminal.say(f"inferences: {len(cycles)}, {result['inferences_per_second']:,.1f} a second, link included")
+    spread = f"{min(cycles):,}" if min(cycles) == max(cycles) else f"{min(cycles):,} to {max(cycles):,}"
+    terminal.say(f"cycles per inference: {spread}")
+    if result["repeated_requests"] or result["resets"]:
+        terminal.say(
+            f"the line: {result['repeated_requests']} requests sent again, {result['damaged_frames']} damaged answers, "
+            f"{result['resets']} resets of the board"
+        )
