@@ -4,7 +4,7 @@ COBS: S. Cheshire, M. Baker, "Consistent Overhead Byte Stuffing", IEEE/ACM Trans
 CRC is CRC-32/ISO-HDLC, that of Ethernet, computed bit by bit: the line is slower than that.
 """
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, ResetInserter, Signal
 from amaranth.lib import crc, data, memory, stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
@@ -38,7 +38,7 @@ class FrameBuffer(wiring.Component):
     append : In(1)
         ``tail`` moves on.
     commit, drop : In(1)
-        What was appended so far becomes visible, with what is appended in this cycle; or is dropped.
+        What was appended before this cycle becomes visible; or is dropped.
     o : Out(stream.Signature(8))
         Visible bytes, in order.
     """
@@ -77,7 +77,7 @@ class FrameBuffer(wiring.Component):
         with m.Elif(self.append):
             m.d.sync += self.tail.eq(after)
         with m.If(self.commit):
-            m.d.sync += visible.eq(Mux(self.append, after, self.tail))
+            m.d.sync += visible.eq(self.tail)
 
         m.d.comb += [read.addr.eq(head), read.en.eq(~self.o.valid | self.o.ready), self.o.payload.eq(read.data)]
         with m.If(read.en):
@@ -97,12 +97,13 @@ class _SerialCrc(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.processor = processor = crc.Processor(catalog.CRC32_ISO_HDLC(data_width=1))
+        processor = crc.Processor(catalog.CRC32_ISO_HDLC(data_width=1))
+        # Resetting its registers takes no logic, as its own start does in front of each of them.
+        m.submodules.processor = ResetInserter(self.start)(processor)
         # A 1 above the byte is at the bottom when all bits are out.
         bits = Signal(9)
         m.d.comb += [
             self.busy.eq(bits[1:].any()),
-            processor.start.eq(self.start),
             processor.data.eq(bits[0]),
             processor.valid.eq(self.busy),
             self.crc.eq(processor.crc),
@@ -263,8 +264,10 @@ class FrameSender(wiring.Component):
                         buffer.write_place.eq(buffer.tail),
                         buffer.write_data.eq(DELIMITER),
                         buffer.append.eq(1),
-                        buffer.commit.eq(1),
                     ]
-                    m.next = "BEGIN"
+                    m.next = "COMMIT"
+            with m.State("COMMIT"):
+                m.d.comb += buffer.commit.eq(1)
+                m.next = "BEGIN"
             m.d.comb += self.active.eq(~fsm.ongoing("BEGIN"))
         return m

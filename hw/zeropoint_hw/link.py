@@ -127,9 +127,11 @@ class Link(wiring.Component):
         #: The request is as long as it has to be; its hash so far is that of the loaded program.
         fits, matching = Signal(), Signal()
 
+        #: The next byte is a request's length.
+        begins = Signal()
         byte, taken = requests.payload, requests.valid & requests.ready
         with m.If(taken):
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += left.eq(Mux(begins, byte, left) - 1)
         region = at[REGION_SHIFT:]
         in_activations = region == Region.ACTIVATIONS
         small, large = (word_bytes(config, each) for each in (Region.ACTIVATIONS, Region.PROGRAM))
@@ -156,9 +158,8 @@ class Link(wiring.Component):
 
         with m.FSM() as fsm:
             with m.State("LENGTH"):
-                m.d.comb += requests.ready.eq(1)
+                m.d.comb += [requests.ready.eq(1), begins.eq(1)]
                 with m.If(taken):
-                    m.d.sync += left.eq(byte - 1)
                     m.next = "SEQUENCE"
             with m.State("SEQUENCE"):
                 m.d.comb += requests.ready.eq(1)
@@ -238,7 +239,8 @@ class Link(wiring.Component):
                     answers.payload.last.eq(count == 1),
                 ]
                 with m.If(answers.ready):
-                    m.d.sync += [word.eq(word[8:]), count.eq(count - 1), step.eq(step + 1)]
+                    # What enters at the top is nothing, the same as where it is something, which saves a multiplexer.
+                    m.d.sync += [word.eq(Cat(word[8:], byte)), count.eq(count - 1), step.eq(step + 1)]
                     with m.If(answers.payload.last):
                         m.next = "REST"
                     with m.Elif(ends_word()):

