@@ -1,4 +1,7 @@
-"""The asynchronous serial line: 8 data bits, no parity, 1 stop bit."""
+"""The asynchronous serial line: 8 data bits, no parity, 1 stop bit.
+
+(amaranth-stdio has such a thing, but what PyPI has by that name is a placeholder.)
+"""
 
 from amaranth import Cat, Module, Signal
 from amaranth.lib import cdc, stream, wiring

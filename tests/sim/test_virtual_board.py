@@ -86,11 +86,11 @@ def test_a_program_for_another_configuration_is_refused():
 
 def test_nothing_is_lost_and_nothing_wrong_is_accepted_on_a_bad_line():
     model, program = small_network()
-    x = inputs(model, 60)
+    x = inputs(model, 25)
     with virtual_board(faults=FAULTS) as board, Device.open(board.port, program, timeout=0.03) as device:
         np.testing.assert_array_equal(device.run(x), golden.run(model, x))
         happened = board.to_board.counts + board.from_board.counts
-        assert happened["frames"] > 500
+        assert happened["frames"] > 200
         for fault in ("damage", "lose_frame", "double_frame", "truncate"):
             assert happened[fault], fault
         assert device.statistics.repeated > 0
