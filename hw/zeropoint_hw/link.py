@@ -27,7 +27,7 @@ from zeropoint_hw.protocol import (
     word_bytes,
     word_step,
 )
-from zeropoint_hw.uart import UartReceiver, UartTransmitter
+from zeropoint_hw.uart import UartReceiver, UartTransmitter, check_divisor
 
 #: log2 of the bytes of answers that wait to be sent: two of the longest.
 _SEND_BITS = 9
@@ -79,14 +79,15 @@ class Link(wiring.Component):
             raise ValueError(f"program_hash must have {HASH_BYTES} bytes, not {len(program_hash)}")
         if not 9 <= buffer_bits <= 16:
             raise ValueError(f"buffer_bits must be 9 to 16, not {buffer_bits!r}")
-        self._config, self._buffer_bits, self._rom_hash = config, buffer_bits, program_hash
-        self._receiver, self._transmitter = UartReceiver(divisor), UartTransmitter(divisor)
+        check_divisor(divisor)
+        self._config, self._divisor = config, divisor
+        self._buffer_bits, self._rom_hash = buffer_bits, program_hash
         super().__init__({"rx": In(1), "tx": Out(1, init=1), "host": Out(HostBusSignature()), "active": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.uart_receiver = receiver = self._receiver
-        m.submodules.uart_transmitter = transmitter = self._transmitter
+        m.submodules.uart_receiver = receiver = UartReceiver(self._divisor)
+        m.submodules.uart_transmitter = transmitter = UartTransmitter(self._divisor)
         m.submodules.frame_receiver = requests = FrameReceiver(self._buffer_bits)
         m.submodules.frame_sender = answers = FrameSender(_SEND_BITS)
         wiring.connect(m, answers.o, transmitter.i)

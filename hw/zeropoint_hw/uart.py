@@ -8,7 +8,14 @@ from amaranth.lib import cdc, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 
-def _check_divisor(divisor: int) -> None:
+def check_divisor(divisor: int) -> None:
+    """Check the clock cycles of a bit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no integer, too few or too many.
+    """
     if not isinstance(divisor, int) or isinstance(divisor, bool):
         raise TypeError(f"divisor must be an integer, not {divisor!r}")
     if not 4 <= divisor <= 1 << 20:
@@ -39,7 +46,7 @@ class UartReceiver(wiring.Component):
     """
 
     def __init__(self, divisor: int) -> None:
-        _check_divisor(divisor)
+        check_divisor(divisor)
         self._divisor = divisor
         super().__init__({"rx": In(1), "data": Out(8), "valid": Out(1), "active": Out(1)})
 
@@ -89,7 +96,7 @@ class UartTransmitter(wiring.Component):
     """
 
     def __init__(self, divisor: int) -> None:
-        _check_divisor(divisor)
+        check_divisor(divisor)
         self._divisor = divisor
         super().__init__({"i": In(stream.Signature(8)), "tx": Out(1, init=1), "active": Out(1)})
 

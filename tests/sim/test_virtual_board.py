@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from support.board import CONFIG, inputs, small_network, virtual_board
+from support.engines import need
 
 from zeropoint import golden
 from zeropoint.compiler import compile_model
@@ -173,3 +174,17 @@ def test_a_read_only_board_needs_a_program():
     config = AcceleratorConfig(**(CONFIG.to_dict() | {"weight_source": "rom"}))
     with pytest.raises(ZeropointError, match="is built with a program; give it one"):
         VirtualBoard(config)
+
+
+@pytest.mark.slow
+def test_a_program_that_is_built_in_runs_and_another_one_is_refused():
+    need("cxxrtl")
+    rom = AcceleratorConfig(**(CONFIG.to_dict() | {"weight_source": "rom"}))
+    (model, _), (other, _) = small_network(), small_network(classes=7)
+    program, x = compile_model(model, rom), inputs(model, 3)
+    with VirtualBoard(rom, program) as board, Device.open(board.port, program) as device:
+        np.testing.assert_array_equal(device.run(x), golden.run(model, x))
+        board.reset()
+        np.testing.assert_array_equal(device.run(x), golden.run(model, x))
+        with pytest.raises(ZeropointError, match="was built with another program"):
+            device.load(compile_model(other, rom))

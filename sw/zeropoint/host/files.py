@@ -1,5 +1,6 @@
 """Array files of a compiled program's inputs and outputs, for a host that has no model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy.typing as npt
 
 from zeropoint import arrays
 from zeropoint.compiler.program import Buffer, HostTensor, Program
-from zeropoint.model import Quantization, QuantizedModel, Reshape, Tensor
+from zeropoint.host.host_steps import model_tensor
+from zeropoint.model import QuantizedModel, Reshape
 
 Array = npt.NDArray[Any]
 
@@ -25,8 +27,8 @@ def save_output(path: Path, program: Program, y: Array) -> None:
 
 def _interface(program: Program, end: Buffer | HostTensor) -> QuantizedModel:
     """Return a model that has a program's tensor as its input and as its output, and the program's metadata."""
-    quantization = Quantization((end.scale,), (end.zero_point,))
-    first, last = (Tensor(name, end.shape, end.dtype, quantization) for name in (end.tensor, f"{end.tensor}'"))
+    first = model_tensor(end)
+    last = replace(first, name=f"{first.name}'")
     step = Reshape(name="interface", input=first.name, output=last.name, shape=end.shape)
     tensors = {first.name: first, last.name: last}
     return QuantizedModel(program.name, tensors, (step,), first.name, last.name, program.metadata)

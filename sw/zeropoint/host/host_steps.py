@@ -5,7 +5,7 @@ from typing import Any
 import numpy.typing as npt
 
 from zeropoint import golden
-from zeropoint.compiler.program import HostStep, Program
+from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Program
 from zeropoint.errors import ZeropointError
 from zeropoint.model import OPERATORS, Quantization, QuantizedModel, Tensor
 from zeropoint.numerics.minifloat import MinifloatFormat
@@ -26,20 +26,22 @@ def apply_host_steps(program: Program, output: Array) -> Array:
     return output
 
 
+def model_tensor(tensor: HostTensor | Buffer) -> Tensor:
+    """Return a program's tensor as a model has it."""
+    return Tensor(
+        tensor.tensor,
+        tensor.shape,
+        tensor.dtype,
+        Quantization((tensor.scale,), (tensor.zero_point,)),
+        format=None if tensor.minifloat is None else MinifloatFormat(*tensor.minifloat),
+    )
+
+
 def _host_step(step: HostStep, values: Array) -> Array:
     """Return what the golden model makes of an operator that the hardware leaves to the host."""
     if step.op == "Reshape":
         return values.reshape(-1, *step.output.shape)
-    source, target = (
-        Tensor(
-            each.tensor,
-            each.shape,
-            each.dtype,
-            Quantization((each.scale,), (each.zero_point,)),
-            format=None if each.minifloat is None else MinifloatFormat(*each.minifloat),
-        )
-        for each in (step.input, step.output)
-    )
+    source, target = model_tensor(step.input), model_tensor(step.output)
     if step.op not in OPERATORS:
         raise ZeropointError(f"host step '{step.name}' ({step.op}) is unknown to this version of Zeropoint")
     operator = OPERATORS[step.op](name=step.name, input=source.name, output=target.name, **step.parameters)
