@@ -164,7 +164,7 @@ def test_nothing_is_loaded_into_what_was_built_in():
             "has an identification of 0x00000001, the program is for 0x5a504e54; compile it again",
         ),
         (Register.CONFIGURATION, "has a configuration of 0x00000001, the program is for 0xc0a38112; compile it again"),
-        (Register.FORMATS, "has number formats of 0x00000001, the program is for 0x00000078; compile it again"),
+        (Register.FORMATS, "has number formats of 0x00000001, the program is for 0x00002078; compile it again"),
     ],
 )
 def test_another_accelerator_is_refused_before_anything_is_written(register, message):
