@@ -87,6 +87,9 @@ class SoftmaxScaling:
 #: The headroom that ADD gives its int8 and uint8 inputs before scaling (TensorFlow Lite ``kernels/add.cc``).
 ADD_LEFT_SHIFT = 20
 
+#: The same for int16.
+WIDE_ADD_LEFT_SHIFT = 15
+
 
 def clamp_limits(tensor: Tensor, clamp: Clamp) -> tuple[int, int]:
     """Return the quantized ends of a fused activation, within the limits of the tensor's dtype.
@@ -215,7 +218,8 @@ def add_scaling(model: QuantizedModel, operator: Add | Sub) -> AddScaling:
         If an input's scale is 2^19 times the output's or more, which the reference kernel refuses too.
     """
     first, second, target = (model.tensor(name).scale for name in (operator.input, operator.other, operator.output))
-    scaling = sum_scaling(first, second, target, operator.name, operator.kind)
+    left_shift = WIDE_ADD_LEFT_SHIFT if model.tensor(operator.input).dtype == "int16" else ADD_LEFT_SHIFT
+    scaling = sum_scaling(first, second, target, operator.name, operator.kind, left_shift)
     if not isinstance(operator, Sub):
         return scaling
     if operator.reverse:
@@ -223,17 +227,19 @@ def add_scaling(model: QuantizedModel, operator: Add | Sub) -> AddScaling:
     return replace(scaling, other=_negative(scaling.other))
 
 
-def sum_scaling(first: float, second: float, target: float, name: str, kind: str = "Add") -> AddScaling:
+def sum_scaling(
+    first: float, second: float, target: float, name: str, kind: str = "Add", left_shift: int = ADD_LEFT_SHIFT
+) -> AddScaling:
     """Return the scalings of the sum of inputs of these scales; as :func:`add_scaling`."""
     twice = 2 * max(np.float64(first), np.float64(second))
-    output = twice / ((1 << ADD_LEFT_SHIFT) * np.float64(target))
+    output = twice / ((1 << left_shift) * np.float64(target))
     if not output < 1 or quantize_multiplier(output)[1] > 0:
         raise ZeropointError(
             f"operator '{name}' ({kind}): the scale of input or other must be below "
-            f"2^{ADD_LEFT_SHIFT - 1} times the output's; quantize the model again"
+            f"2^{left_shift - 1} times the output's; quantize the model again"
         )
     scalings = [_scaling(np.float64(scale) / twice, name) for scale in (first, second)]
-    return AddScaling(ADD_LEFT_SHIFT, scalings[0], scalings[1], _scaling(output, name))
+    return AddScaling(left_shift, scalings[0], scalings[1], _scaling(output, name))
 
 
 def _negative(scaling: Scaling) -> Scaling:

@@ -32,7 +32,7 @@ NOISE_SAMPLES = 256
     "--bits",
     type=int,
     help="For --scheme inq, weights of 2 to 5 bits [default: 5]; for fixed, dynamic-fixed and minifloat, weights and "
-    "activations of 2 to 8 bits [default: 8].",
+    "activations of 2 to 8 bits, or 16 [default: 8].",
 )
 @click.option(
     "--exponent-bits",

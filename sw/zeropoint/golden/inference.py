@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError
-from zeropoint.golden import minifloat
+from zeropoint.golden import minifloat, wide
 from zeropoint.golden.kernels import KERNELS, Kernel
 from zeropoint.model import Operator, QuantizedModel
 from zeropoint.numerics.minifloat import MinifloatFormat
@@ -77,9 +77,10 @@ def _run(
 
 def _kernel(model: QuantizedModel, operator: Operator) -> Kernel:
     """Return what computes an operator."""
-    floats = isinstance(model.tensor(operator.input).format, MinifloatFormat)
-    prepare = (minifloat.KERNELS if floats else {}).get(type(operator), KERNELS[type(operator)])
-    return prepare(model, operator)
+    source = model.tensor(operator.input)
+    others = minifloat.KERNELS if isinstance(source.format, MinifloatFormat) else {}
+    others = wide.KERNELS if source.dtype == "int16" else others
+    return others.get(type(operator), KERNELS[type(operator)])(model, operator)
 
 
 def _run_chunk(

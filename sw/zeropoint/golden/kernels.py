@@ -15,6 +15,7 @@ from zeropoint.golden import movement, tables
 from zeropoint.golden.matmul import blocks, pad, patches, rows_read
 from zeropoint.golden.output import Output
 from zeropoint.golden.tables import Array, Kernel
+from zeropoint.golden.wide import WideOutput
 from zeropoint.model import (
     Add,
     AveragePool2D,
@@ -54,7 +55,7 @@ def conv2d(model: QuantizedModel, operator: Conv2D) -> Kernel:
     source, target = model.tensor(operator.input), model.tensor(operator.output)
     weights = _weights(model, operator)
     channels, height, width, depth = weights.shape
-    output = Output(model, operator, weights.reshape(channels, -1))
+    output = _output(model, operator, weights.reshape(channels, -1))
     matrices = weights.reshape(operator.groups, -1, height * width * depth).transpose(0, 2, 1).astype(output.dtype)
     rows, columns, _ = target.shape
     row_bytes = columns * (matrices.shape[1] + channels) * matrices.itemsize
@@ -75,6 +76,14 @@ def conv2d(model: QuantizedModel, operator: Conv2D) -> Kernel:
     return kernel
 
 
+def _output(
+    model: QuantizedModel, operator: Conv2D | DepthwiseConv2D | FullyConnected, weights: Array
+) -> Output | WideOutput:
+    """Return what makes an operator's outputs of its sums."""
+    kind = WideOutput if model.tensor(operator.output).dtype == "int16" else Output
+    return kind(model, operator, weights)
+
+
 def _matrix(rows: Array, factor: Array) -> Array:
     """Return ``rows`` as the left factor of a product with ``factor``."""
     return rows.astype(factor.dtype, order="C").reshape(-1, len(factor))
@@ -85,7 +94,7 @@ def depthwise_conv2d(model: QuantizedModel, operator: DepthwiseConv2D) -> Kernel
     source, target = model.tensor(operator.input), model.tensor(operator.output)
     weights = _weights(model, operator)
     height, width, channels = weights.shape
-    output = Output(model, operator, weights.reshape(-1, channels).T)
+    output = _output(model, operator, weights.reshape(-1, channels).T)
     rows, columns, _ = target.shape
     multiplier = channels // source.shape[2]
     stride, dilation = operator.stride, operator.dilation
@@ -116,7 +125,7 @@ def fully_connected(model: QuantizedModel, operator: FullyConnected) -> Kernel:
     """FULLY_CONNECTED: the input in NHWC order times the weights."""
     target = model.tensor(operator.output)
     weights = _weights(model, operator)
-    output = Output(model, operator, weights)
+    output = _output(model, operator, weights)
     matrix = np.ascontiguousarray(weights.T.astype(output.dtype))
     row_bytes = sum(matrix.shape) * matrix.itemsize
 

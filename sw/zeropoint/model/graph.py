@@ -78,7 +78,7 @@ class Tensor:
     shape
         Without the batch dimension.
     dtype
-        ``"float32"``, ``"int8"``, ``"uint8"`` or ``"int32"``.
+        ``"float32"``, ``"int8"``, ``"uint8"``, ``"int16"`` or ``"int32"``.
     quantization
         None for float tensors only.
     data
@@ -317,10 +317,14 @@ class QuantizedModel(_Model):
 
     def _verify_tensor(self, tensor: Tensor) -> None:
         quantization = tensor.quantization
-        if tensor.dtype not in ("int8", "uint8", "int32") or quantization is None:
-            raise ZeropointError(f"tensor '{tensor.name}' must be int8, uint8 or int32 with scales, not {tensor.dtype}")
+        if tensor.dtype not in ("int8", "uint8", "int16", "int32") or quantization is None:
+            raise ZeropointError(
+                f"tensor '{tensor.name}' must be int8, uint8, int16 or int32 with scales, not {tensor.dtype}"
+            )
+        if tensor.dtype == "int16" and any(quantization.zero_point):
+            raise ZeropointError(f"tensor '{tensor.name}' is int16 and must have zero points of 0")
         if tensor.data is None and (tensor.dtype == "int32" or quantization.axis is not None):
-            raise ZeropointError(f"activation '{tensor.name}' must be int8 or uint8 with one scale")
+            raise ZeropointError(f"activation '{tensor.name}' must be int8, uint8 or int16 with one scale")
         if tensor.format is not None:
             self._verify_format(tensor, tensor.format)
         low, high = tensor.limits
@@ -362,7 +366,9 @@ class QuantizedModel(_Model):
         # QUANTIZE goes from the one type to the other, too.
         mixed = any(self.tensors[name].dtype != target.dtype for name in operator.inputs)
         if mixed and not isinstance(operator, Requantize):
-            raise ZeropointError(f"{label}: inputs and output must all be int8 or all be uint8")
+            raise ZeropointError(f"{label}: inputs and output must all be int8, all uint8 or all int16")
+        if "int16" in (source.dtype, target.dtype):
+            self._verify_wide(operator, label)
         if isinstance(operator, Conv2D | DepthwiseConv2D | FullyConnected):
             self._verify_weights(operator, label)
         if isinstance(operator, Softmax) and (target.scale, target.zero_point) != (1 / 256, target.limits[0]):
@@ -378,8 +384,19 @@ class QuantizedModel(_Model):
             assert constant.quantization is not None
             if (constant.dtype, constant.format) != (target.dtype, None) or constant.quantization.axis is not None:
                 raise ZeropointError(f"{label}: constant '{constant.name}' must be {target.dtype} with one scale")
-        if isinstance(operator, Concatenation) and target.dtype == "int8":
+        if isinstance(operator, Concatenation) and target.dtype != "uint8":
             self._verify_concatenation(operator, label)
+
+    def _verify_wide(self, operator: Operator, label: str) -> None:
+        """Check an operator of which some activation is int16."""
+        known = Conv2D | DepthwiseConv2D | FullyConnected | Add | Sub | MaxPool2D | Requantize | Concatenation
+        if not isinstance(operator, known) and (not operator.keeps_quantization or isinstance(operator, AveragePool2D)):
+            raise ZeropointError(f"{label}: there is no such operator for int16")
+        types = {self.tensors[name].dtype for name in (*operator.inputs, operator.output)}
+        if types != {"int16"}:
+            raise ZeropointError(f"{label}: inputs and output must all be int16")
+        if self.rounding is not Rounding.EVEN:
+            raise ZeropointError(f"{label}: int16 activations are rounded to even, not {self.rounding.value}")
 
     def _verify_minifloats(self, operator: Operator, label: str) -> None:
         """Check an operator of which some activation is a minifloat."""
@@ -405,9 +422,10 @@ class QuantizedModel(_Model):
         weights = self.tensors[operator.weights]
         assert weights.quantization is not None
         axis = {Conv2D: 0, DepthwiseConv2D: 2, FullyConnected: 0}[type(operator)]
-        if weights.dtype not in ("int8", "uint8") or weights.quantization.axis not in (None, axis):
+        types = ("int8", "int16") if self.tensors[operator.input].dtype == "int16" else ("int8", "uint8")
+        if weights.dtype not in types or weights.quantization.axis not in (None, axis):
             raise ZeropointError(
-                f"{label}: weights '{weights.name}' must be int8 or uint8, scaled along {axis} if at all"
+                f"{label}: weights '{weights.name}' must be {types[0]} or {types[1]}, scaled along {axis} if at all"
             )
         if weights.quantization.axis is not None and any(weights.quantization.zero_point):
             raise ZeropointError(

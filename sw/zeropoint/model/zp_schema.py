@@ -127,7 +127,7 @@ def _tensor_from_json(value: object, arrays: Arrays) -> Tensor:
     name = _name(record["name"])
     what = f"tensor '{name}'"
     shape = tuple(_integer(size, f"{what}: shape") for size in _list(record["shape"], what, _MAX_DIMENSIONS))
-    if record["dtype"] not in ("int8", "uint8", "int32"):
+    if record["dtype"] not in ("int8", "uint8", "int16", "int32"):
         raise ZeropointError(f"{what} has the unknown type {_brief(record['dtype'])}")
     scale = tuple(_number(item, f"{what}: scale") for item in _list(record["scale"], f"{what}: scale"))
     if any(abs(item) > _FLOAT32_MAX or float(np.float32(item)) != item for item in scale):

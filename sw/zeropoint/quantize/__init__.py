@@ -46,8 +46,8 @@ BITS: dict[Scheme, tuple[int, ...]] = {
     Scheme.AFFINE_UINT8: (8,),
     Scheme.INQ: (5, 4, 3, 2),
     Scheme.POW2: (4,),
-    Scheme.FIXED: (8, 7, 6, 5, 4, 3, 2),
-    Scheme.DYNAMIC_FIXED: (8, 7, 6, 5, 4, 3, 2),
+    Scheme.FIXED: (8, 16, 7, 6, 5, 4, 3, 2),
+    Scheme.DYNAMIC_FIXED: (8, 16, 7, 6, 5, 4, 3, 2),
     Scheme.MINIFLOAT: (8, 7, 6, 5, 4, 3, 2),
 }
 
@@ -111,7 +111,8 @@ def quantize(
         scale, and nothing where each channel has its own.
     means_as_weights
         Whether means become convolutions with weights of 1 divided by the count
-        (:func:`zeropoint.quantize.means.means_as_weights`), which hardware without a multiplier for scales can run.
+        (:func:`zeropoint.quantize.means.means_as_weights`), which hardware without a multiplier for scales can run. Minifloats and
+        networks of 16 bits have no other means.
     progress
         Called with the part of the work that is done, 0 … 1.
 
@@ -129,7 +130,7 @@ def quantize(
         raise ZeropointError(f"the scheme '{scheme.value}' has {allowed} bits, not {bits}")
     notes = {"scheme": scheme.value, "bits": str(bits)}
     original = model
-    if scheme is Scheme.MINIFLOAT or means_as_weights:
+    if scheme is Scheme.MINIFLOAT or bits > 8 or means_as_weights:
         model = means.means_as_weights(model)
     if scheme is not Scheme.MINIFLOAT and exponent_bits is not None:
         raise ZeropointError(f"exponent bits are for the scheme 'minifloat', not for '{scheme.value}'")

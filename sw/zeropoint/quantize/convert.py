@@ -49,6 +49,9 @@ _IDLE_MULTIPLIER = 2.0**-10
 # Below beta · scale = 2^-26, SOFTMAX does not see differences.
 _LEAST_EXPONENT = 2.0**-25
 
+#: What the sums of 16-bit networks keep within, whose accumulators have up to 48 bits.
+WIDE_MAX = (1 << 47) - 1
+
 _LEAST_SCALE = float(np.finfo(np.float32).tiny)
 
 
@@ -263,13 +266,18 @@ def weight_scale_limits(
     Raises
     ------
     ZeropointError
-        If there are too many products for an int32 accumulator.
+        If there are too many products for an accumulator.
     """
     room = _room(count, steps)
     if room <= 0:
-        raise ZeropointError(f"{label}: each output sums {count} products, more than an int32 accumulator can take")
+        bits = _greatest_sum(steps).bit_length() + 1
+        raise ZeropointError(
+            f"{label}: each output sums {count} products, more than an accumulator of {bits} bits can take"
+        )
     unit = target / source
     least = (magnitude * steps + np.abs(bias) / source) / room
+    # The bias is an int32 whatever the sums are; its correction takes little of what is left.
+    least = np.maximum(least, np.abs(bias) / source / (INT32_MAX * 0.999))
     return np.maximum(least, max(unit * _LEAST_MULTIPLIER, _LEAST_SCALE / min(source, 1.0))), unit * _IDLE_MULTIPLIER
 
 
@@ -277,7 +285,12 @@ def _room(count: int, steps: int) -> float:
     """Return what the quantized values of an accumulator may amount to without the rounding of its weights."""
     # |q_w| is at most |w| / scale + 1 with any rounding of weights and zero point; as much again is for the correction
     # of the bias, which is rounded too. The millionth is for the scales' own rounding to float32.
-    return (INT32_MAX - 1) * (1 - 1e-6) - 2 * count * steps
+    return (_greatest_sum(steps) - 1) * (1 - 1e-6) - 2 * count * steps
+
+
+def _greatest_sum(steps: int) -> int:
+    """Return the greatest sum that accumulators take: those of activations beyond a byte's are wider."""
+    return INT32_MAX if steps <= 255 else WIDE_MAX
 
 
 def _constants(
@@ -306,7 +319,8 @@ def _constants(
     sums = np.moveaxis(distances, _axis(operator), 0).reshape(len(bias), -1).sum(axis=1)
     # Weights that are no nearer than a power of two may be more than the bound above reckons with.
     if np.any(sums * steps + np.abs(bias) / products > _room(count, steps) + count * steps):
-        raise ZeropointError(f"{label}: its sums could exceed an int32 accumulator; choose another scheme")
+        bits = _greatest_sum(steps).bit_length() + 1
+        raise ZeropointError(f"{label}: its sums could exceed an accumulator of {bits} bits; choose another scheme")
     if inputs is not None:
         bias = _corrected(bias, operator, constant.real - values, inputs, source)
     elif operator.bias is None:

@@ -18,7 +18,7 @@ from zeropoint.quantize.schemes import Float64s, Rules, Weights
 def dynamic_rules(bits: int) -> Rules:
     """Return the rules of dynamic fixed point: each activation and each layer's weights have their own unit."""
     activations = partial(fixed_point_activations, bits=bits)
-    return Rules("int8", activations, partial(_weights, bits=bits), Rounding.EVEN, _format(bits))
+    return Rules(_dtype(bits), activations, partial(_weights, bits=bits), Rounding.EVEN, _format(bits))
 
 
 def fixed_rules(bits: int, peak: float) -> Rules:
@@ -27,7 +27,7 @@ def fixed_rules(bits: int, peak: float) -> Rules:
     def activations(low: float, high: float, least: float) -> Quantization:
         return fixed_point_activations(-peak, peak, least, bits=bits)
 
-    return Rules("int8", activations, partial(_weights, bits=bits, peak=peak), Rounding.EVEN, _format(bits))
+    return Rules(_dtype(bits), activations, partial(_weights, bits=bits, peak=peak), Rounding.EVEN, _format(bits))
 
 
 def fixed_point_activations(low: float, high: float, least: float, *, bits: int) -> Quantization:
@@ -49,6 +49,11 @@ def _at_least(form: FixedPointFormat, least: float) -> FixedPointFormat:
     return FixedPointFormat(form.bits, length)
 
 
+def _dtype(bits: int) -> str:
+    """Return the dtype of integers of ``bits`` bits."""
+    return "int8" if bits <= 8 else "int16"
+
+
 def _format(bits: int) -> Format | None:
-    """Return the format of int8 tensors that hold integers of ``bits`` bits, if that is not what int8 is."""
+    """Return the format of tensors that hold integers of ``bits`` bits, if that is not what their dtype is."""
     return fixed_point(bits) if bits < 8 else None
