@@ -164,7 +164,7 @@ class Accelerator(wiring.Component):
                 scaler_class, entering = PairShifter, Cat(drain.beat & paired, beat[1:])
             beat = Mux(paired, delay(m, entering, scaler_class.LATENCY, "pair_beat"), beat)
             for index, value in enumerate(drain.values):
-                m.submodules[f"pair_scaler{index}"] = scaler = scaler_class()
+                m.submodules[f"pair_scaler{index}"] = scaler = scaler_class(config)
                 m.d.comb += [scaler.instruction.eq(instruction), scaler.pair.eq(value)]
                 values[index] = Mux(paired, scaler.value, value)
         m.d.comb += [
@@ -274,7 +274,7 @@ class Accelerator(wiring.Component):
                 m.d.comb += [
                     activations.write_address.eq(offset),
                     activations.write_data.eq(host.write_data),
-                    activations.write_count.eq(config.host_bytes),
+                    activations.write_count.eq(config.host_elements),
                 ]
 
         control = Signal(32)
@@ -304,7 +304,7 @@ class Accelerator(wiring.Component):
             Region.LOG: delay(m, counters.log_data, self.READ_LATENCY - Counters.LOG_LATENCY, "log"),
             Region.ACTIVATIONS: delay(
                 m,
-                activations.read_data.as_value()[: 8 * config.host_bytes],
+                activations.read_data.as_value()[: config.element_bits * config.host_elements],
                 self.READ_LATENCY - ActivationMemory.READ_LATENCY,
                 "bytes",
             ),

@@ -9,10 +9,7 @@ from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.history import History
 from zeropoint_hw.isa import Accumulate, Gate
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, delay
-from zeropoint_hw.pe import OPERAND, PROCESSING_ELEMENTS, extend
-
-#: Bits that hold any sum of one activation: in them MAX_POOL_2D compares and ADD sets two operands side by side.
-OPERAND_SUM = signed(10)
+from zeropoint_hw.pe import PROCESSING_ELEMENTS, extend, operand_shape
 
 
 def _at_least(m: Module, value: Value, width: int) -> Value:
@@ -40,8 +37,8 @@ class Array(wiring.Component):
         Held still while words are under way.
     valid, first, last, level : In
         An array cycle, the output's first and last, and the loop that moves on after it.
-    activations : In(ArrayLayout(8, lanes))
-        Bytes, in the cycle of ``valid``.
+    activations : In(ArrayLayout(config.element_bits, lanes))
+        Activations, in the cycle of ``valid``.
     mask : In(lanes)
         Which lanes hold activations; the others stand for ``pad_value``.
     weights : In(config.word_bits)
@@ -73,7 +70,7 @@ class Array(wiring.Component):
                 "first": In(1),
                 "last": In(1),
                 "level": In(LEVEL_WIDTH),
-                "activations": In(data.ArrayLayout(8, config.lanes)),
+                "activations": In(data.ArrayLayout(config.element_bits, config.lanes)),
                 "mask": In(config.lanes),
                 "weights": In(config.word_bits),
                 "done": Out(1),
@@ -89,13 +86,20 @@ class Array(wiring.Component):
         pe_class = PROCESSING_ELEMENTS[config.pe]
 
         # Masked lanes take the pad value, whose difference from the zero point is what padding means to the layer.
-        operands = []
+        operands: list[Value] = []
+        shape, pad_value = operand_shape(config), i.pad_value[: config.element_bits]
+
+        def operand_of(element: Value) -> Value:
+            if config.element_bits > 8:
+                # There are no zero points.
+                return element.as_signed()
+            return pe_class.operand(extend(element, i.input_unsigned), i.input_zero_point)
+
         for lane in range(config.lanes):
-            byte = Signal(8, name=f"byte{lane}")
-            value = extend(byte, i.input_unsigned)
-            operand = Signal(OPERAND, name=f"operand{lane}")
-            m.d.sync += byte.eq(Mux(self.mask[lane], self.activations[lane], i.pad_value))
-            m.d.sync += operand.eq(pe_class.operand(value, i.input_zero_point))
+            byte = Signal(config.element_bits, name=f"byte{lane}")
+            operand = Signal(shape, name=f"operand{lane}")
+            m.d.sync += byte.eq(Mux(self.mask[lane], self.activations[lane], pad_value))
+            m.d.sync += operand.eq(operand_of(byte))
             operands.append(operand)
         flags = delay(m, Cat(self.valid, self.first, self.last & self.valid, self.level), self.WEIGHT_DELAY, "flags")
 
@@ -104,8 +108,8 @@ class Array(wiring.Component):
         if config.window_taps > 1:
             m.submodules.history = history = History(config)
             # The instruction is there long before its activations.
-            value, pad = extend(i.pad_value, i.input_unsigned), Signal(OPERAND)
-            m.d.sync += pad.eq(pe_class.operand(value, i.input_zero_point))
+            pad = Signal(shape)
+            m.d.sync += pad.eq(operand_of(pad_value))
             m.d.comb += [
                 history.valid.eq(flags[0]),
                 history.level.eq(flags[3:]),
@@ -134,7 +138,7 @@ class Array(wiring.Component):
             products = [pe.product for pe in elements]
             carries = [pe.carry for pe in elements] if pe_class.carries else None
             total, carry, tree_latency = adder_tree(m, products, carries, f"tree{column}")
-            sums.append(_at_least(m, total, OPERAND_SUM.width))
+            sums.append(_at_least(m, total, config.pair_bits))
             left.append(carry)
 
         ahead = pe_latency + tree_latency
@@ -144,7 +148,7 @@ class Array(wiring.Component):
         m.d.sync += [self.done.eq(last), self.done_level.eq(level)]
         # One adder serves all ways to accumulate: what it adds to is nothing where a sum begins or a greater operand
         # takes its place, and a second operand goes above the first, whose bits stay as they are.
-        width = config.accumulator_width if config.pe is PEKind.MINIFLOAT else OPERAND_SUM.width
+        width = config.accumulator_width if config.pe is PEKind.MINIFLOAT else config.pair_bits
         greatest = i.accumulate == Accumulate.MAX if config.max_pooling else Const(0)
         second = (i.accumulate == Accumulate.PAIR) & ~first if config.pairs else Const(0)
         for total, carry, accumulator in zip(sums, left, self.accumulators, strict=True):

@@ -64,6 +64,10 @@ WEIGHT_BITS = {
 #: Bits that an accumulator of integers may have.
 _INTEGER_WIDTHS = range(20, 33)
 
+#: The other width of activations, and what accumulators then may have: ADD sets two activations side by side.
+WIDE_BITS = 16
+_WIDE_WIDTHS = range(36, 49)
+
 #: Exponent bits of minifloats where the user does not say.
 _EXPONENT_BITS = 4
 
@@ -91,10 +95,12 @@ class AcceleratorConfig:
     pe
         The kind of processing element.
     weight_bits
-        Bits of a weight, in memory as in the PEs: 2 to 8; for shift, those of a code, 2 to 5, or 1 to 4 without a 0; 8
-        for mixed. 0, the default, takes the most.
+        Bits of a weight, in memory as in the PEs: 2 to 8, or to 16 where activations have as many; for shift, those of
+        a code, 2 to 5, or 1 to 4 without a 0; 8 for mixed. 0, the default, takes the most.
     activation_bits
-        Bits of an activation: 8; for minifloat, those of a code, up to 8. 0, the default, takes the most.
+        Bits of an activation: 8, the default; for mac also 16, in dynamic fixed point: requantizers shift, and there
+        are neither zero points of weights nor tables, whatever else is said; for minifloat, those of a code, up to 8.
+        0 takes the default.
     exponent_bits
         Bits of the exponents of minifloat's weights and activations, at least 1 and up to 1 less than those of either;
         what is left after them and the sign is the mantissa's. 0 for other kinds. For minifloat, 0, the default,
@@ -194,6 +200,10 @@ class AcceleratorConfig:
                 f"not {self.requantizers!r}"
             )
         allowed = [bits - (not self.weight_zero) for bits in WEIGHT_BITS[self.pe]]
+        if self.activation_bits == WIDE_BITS and self.pe is PEKind.MAC:
+            allowed = list(range(WIDE_BITS, 1, -1))
+            for name, value in {"requantizer": RequantizerKind.SHIFT, "weight_zero_points": False, "tables": 0}.items():
+                object.__setattr__(self, name, value)
         if not self.weight_zero and self.pe is not PEKind.SHIFT:
             raise ValueError(f"weight_zero is for pe = shift only, not {self.pe!s}")
         if self.weight_bits == 0:
@@ -227,8 +237,9 @@ class AcceleratorConfig:
         if self.activation_bits == 0:
             object.__setattr__(self, "activation_bits", 8)
         least = 2 if floats else 8
-        if not least <= self.activation_bits <= 8:
-            bits = "2 to 8" if floats else "8"
+        wide = self.activation_bits == WIDE_BITS and self.pe is PEKind.MAC
+        if not (least <= self.activation_bits <= 8 or wide):
+            bits = "2 to 8" if floats else f"8 or {WIDE_BITS}" if self.pe is PEKind.MAC else "8"
             raise ValueError(f"activation_bits must be {bits} for pe = {self.pe!s}, not {self.activation_bits!r}")
         most = min(self.weight_bits, self.activation_bits) - 1 if floats else 0
         if floats and self.exponent_bits == 0:
@@ -241,7 +252,7 @@ class AcceleratorConfig:
     def memories(self) -> dict[str, tuple[int, int, int]]:
         """Of each memory, by the field that gives its size: what that is a multiple of, its least and its most."""
         return {
-            "activation_bytes": (self.lanes, 2 * self.lanes, 1 << 20),
+            "activation_bytes": (row := self.lanes * self.element_bytes, 2 * row, self.element_bytes << 20),
             "weight_bytes": (1, -(-2 * self.word_bits // 8), min((self.word_bits << 20) // 8, self._reachable_bytes)),
             "parameter_channels": (self.requantizers, 2 * self.requantizers, 1 << 16),
             "program_words": (1, INSTRUCTION_WORDS, 1 << 16),
@@ -281,12 +292,32 @@ class AcceleratorConfig:
         if self.pe is PEKind.MINIFLOAT:
             product = 1 + sum(self.significand_bits) + 2 * ((1 << self.exponent_bits) - 2)
             return range(product, product + 16)
-        return _INTEGER_WIDTHS
+        return _WIDE_WIDTHS if self.element_bits > 8 else _INTEGER_WIDTHS
 
     @property
     def shifts(self) -> range:
         """By how much requantizers shift, left where positive."""
         return range(-128, 2) if self.pe is PEKind.MINIFLOAT else range(-31, 31)
+
+    @property
+    def element_bits(self) -> int:
+        """Bits that the activation memory has for an activation."""
+        return 8 if self.activation_bits <= 8 else WIDE_BITS
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes that the activation memory has for an activation."""
+        return self.element_bits // 8
+
+    @property
+    def activation_elements(self) -> int:
+        """Activations that the activation memory holds; its addresses count them."""
+        return self.activation_bytes // self.element_bytes
+
+    @property
+    def pair_bits(self) -> int:
+        """Bits that hold any difference of one activation: in them MAX_POOL_2D compares, and ADD sets two together."""
+        return 10 if self.element_bits == 8 else WIDE_BITS + 1
 
     @property
     def value_width(self) -> int:
@@ -321,7 +352,7 @@ class AcceleratorConfig:
     @property
     def count_width(self) -> int:
         """Bits that count outputs, positions or groups, minus one: the memory has no more than that."""
-        return min(16, (self.activation_bytes - 1).bit_length() + 1)
+        return min(16, (self.activation_elements - 1).bit_length() + 1)
 
     @property
     def row_width(self) -> int:
@@ -331,7 +362,7 @@ class AcceleratorConfig:
     @property
     def place_width(self) -> int:
         """Bits of a byte's place within a feature-map row, which may lie outside the map."""
-        return min(22, (self.activation_bytes - 1).bit_length() + 2)
+        return min(22, (self.activation_elements - 1).bit_length() + 2)
 
     @property
     def weight_words(self) -> int:
@@ -349,9 +380,14 @@ class AcceleratorConfig:
         return self.program_words // INSTRUCTION_WORDS
 
     @property
+    def host_elements(self) -> int:
+        """Activations that one host access carries."""
+        return min(4 // self.element_bytes, self.requantizers)
+
+    @property
     def host_bytes(self) -> int:
         """Bytes of activation memory that one host access carries."""
-        return min(4, self.requantizers)
+        return self.host_elements * self.element_bytes
 
     @property
     def configuration_word(self) -> int:
@@ -365,7 +401,7 @@ class AcceleratorConfig:
     @property
     def format_word(self) -> int:
         """What it tells of its number formats; ``isa.Register.FORMATS`` says in which bits."""
-        word = self.weight_bits | self.weight_zero << 4 | self.ties_to_even << 5 | self.weight_zero_points << 6
+        word = self.weight_bits % 16 | self.weight_zero << 4 | self.ties_to_even << 5 | self.weight_zero_points << 6
         word |= self.exponent_bits << 7 | self.activation_bits << 10
         return word | (self.requantizer is RequantizerKind.SHIFT) << 15
 

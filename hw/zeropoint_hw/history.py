@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import HISTORY_DEPTH
 from zeropoint_hw.layout import LEVEL_WIDTH, Level
-from zeropoint_hw.pe import OPERAND
+from zeropoint_hw.pe import operand_shape
 
 
 class History(wiring.Component):
@@ -30,23 +30,24 @@ class History(wiring.Component):
     -------
     valid, level : In
         An array cycle, and the loop that moves on after it.
-    operands : In(ArrayLayout(signed(9), channels))
+    operands : In(ArrayLayout(operand, channels))
         Its operands.
-    pad : In(signed(9))
+    pad : In(operand)
         What padding is as an operand.
-    taps : Out(ArrayLayout(ArrayLayout(signed(9), channels), window_taps))
+    taps : Out(ArrayLayout(ArrayLayout(operand, channels), window_taps))
         The operands, the oldest position's first, ``operands`` themselves last.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._older = config.window_taps - 1
-        self._word = data.ArrayLayout(OPERAND, config.channels)
+        self._operand = operand_shape(config)
+        self._word = data.ArrayLayout(self._operand, config.channels)
         super().__init__(
             {
                 "valid": In(1),
                 "level": In(LEVEL_WIDTH),
                 "operands": In(self._word),
-                "pad": In(OPERAND),
+                "pad": In(self._operand),
                 "taps": Out(data.ArrayLayout(self._word, config.window_taps)),
             }
         )
@@ -68,7 +69,7 @@ class History(wiring.Component):
         m.d.comb += [read.addr.eq(place), write.addr.eq(place), write.en.eq(self.valid)]
         for index in range(self._older):
             for channel, tap in enumerate(self.taps[index]):
-                stored = read.data[index * width :][channel * OPERAND.width :][: OPERAND.width].as_signed()
+                stored = read.data[index * width :][channel * self._operand.width :][: self._operand.width].as_signed()
                 m.d.comb += tap.eq(Mux(age >= self._older - index, stored, self.pad))
         m.d.comb += [
             self.taps[self._older].eq(self.operands),

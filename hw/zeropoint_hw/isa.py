@@ -115,14 +115,13 @@ FIELDS, INSTRUCTION_WORDS = _layout(
         ("pool_columns", 4, _U, "columns of the max-pooling window over outputs, minus one"),
         ("table", 4, _U, "the table in which results are looked up, counted from 1; 0 for none"),
         ("parameters_shared", 1, _U, "one parameter word serves all groups and beats"),
-        ("pad_value", 8, _U, "the byte that stands for activations outside the feature map"),
         ("beats", 7, _U, "beats of `requantizers` channels that drain a group, minus one"),
         ("idle", 7, _U, "cycles without work after each output, so that draining keeps up"),
         ("input_zero_point", 9, _S, "Zx, subtracted from activations"),
         ("weight_zero_point", 9, _S, "Zw, subtracted from weights"),
         ("output_zero_point", 9, _S, "Zo, added after requantization"),
-        ("clamp_low", 9, _S, "least output"),
-        ("clamp_high", 9, _S, "greatest output"),
+        ("clamp_low", 16, _S, "least output"),
+        ("clamp_high", 16, _S, "greatest output"),
         ("groups", 16, _U, "groups of output channels, minus one"),
         ("rows", 16, _U, "output rows, minus one"),
         ("columns", 16, _U, "output columns, minus one"),
@@ -138,6 +137,7 @@ FIELDS, INSTRUCTION_WORDS = _layout(
         ("y_pool_step", 16, _U, "input rows from one row of the pooling window to the next"),
         ("y_tap_step", 16, _U, "input rows from one kernel row to the next"),
         ("input_rows", 16, _U, "rows of the feature map"),
+        ("pad_value", 16, _U, "what stands for activations outside the feature map: a byte, or 16 bits"),
         ("x_first", 21, _S, "byte within the row of the first output column's first tap"),
         ("x_column_step", 20, _U, "bytes from one output column to the next"),
         ("x_pool_step", 20, _U, "bytes from one column of the pooling window to the next"),
@@ -309,7 +309,7 @@ class Region(IntEnum):
     #: Weights: the address is ``word · config.pieces + piece``; a piece has ``config.piece_bits`` bits, the least
     #: significant piece first.
     WEIGHTS = 3
-    #: Activations: byte addresses, ``config.host_bytes`` bytes an access, least address in bits 7 … 0.
+    #: Activations: ``config.host_elements`` an access, whose addresses count them, least address in bits 7 … 0.
     ACTIVATIONS = 4
     #: What each instruction of the program memory took: ``LOG_PIECES`` words an instruction, in order, by ``LogEntry``.
     LOG = 5
@@ -345,8 +345,8 @@ class Register(IntEnum):
     STALL_FLUSH = 7
     #: Instructions executed.
     INSTRUCTIONS = 8
-    #: Bits 3…0: the weights' bits; 4: weights have a code for 0; 5: ties to even; 6: weights have zero points; 9…7: the
-    #: exponents' bits; 14…10: the activations' bits; 15: the requantizers shift.
+    #: Bits 3…0: the weights' bits, 0 for 16; 4: weights have a code for 0; 5: ties to even; 6: weights have zero
+    #: points; 9…7: the exponents' bits; 14…10: the activations' bits; 15: the requantizers shift.
     FORMATS = 9
 
 

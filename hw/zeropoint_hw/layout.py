@@ -45,6 +45,12 @@ class Level(IntEnum):
 LEVEL_WIDTH = 4
 
 
+def clamp_ends(i: data.View, bits: int) -> tuple[Value, Value]:
+    """Return the instruction's clamp as signed numbers of no more than ``bits`` bits."""
+    low, high = i.clamp_low, i.clamp_high
+    return low[:bits].as_signed(), high[:bits].as_signed()
+
+
 def delay(m: Module, value: ValueLike, cycles: int, name: str) -> Value:
     """Return ``value`` as it was ``cycles`` clock cycles ago."""
     signal = Value.cast(value)

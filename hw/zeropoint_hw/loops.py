@@ -167,7 +167,7 @@ class InputAddress(wiring.Component):
                 "moves": In(len(Level)),
                 "at": In(len(Level)),
                 "weight_address": Out(range(config.weight_words)),
-                "address": Out(range(config.activation_bytes)),
+                "address": Out(range(config.activation_elements)),
                 "mask": Out(config.lanes),
             }
         )

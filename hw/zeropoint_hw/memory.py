@@ -13,6 +13,8 @@ from zeropoint_hw.layout import ParameterLayout, delay
 class ActivationMemory(wiring.Component):
     """Bytes, read ``lanes`` at a time and written up to ``requantizers`` at a time, both at any byte address.
 
+    What is a byte here is 16 bits where activations have as many.
+
     Byte ``a`` lies in bank ``a mod lanes``, row ``a div lanes``; each bank has a row address of its own, and a rotation
     brings bank to lane. One read and one write can start in every cycle. A read answers ``READ_LATENCY`` cycles after
     its address and sees the writes of all cycles before that. Bytes beyond the memory's end read as anything
@@ -29,11 +31,11 @@ class ActivationMemory(wiring.Component):
         Byte address of lane 0.
     read_split, read_jump : In
         Lanes from ``read_split`` on read ``read_jump`` rows, of ``lanes`` bytes each, further on; held still.
-    read_data : Out(ArrayLayout(8, lanes))
+    read_data : Out(ArrayLayout(config.element_bits, lanes))
         Lane ``i`` holds byte ``read_address + i``, or ``read_address + i + lanes · read_jump``.
     write_address : In
         Byte address of the first byte written.
-    write_data : In(ArrayLayout(8, requantizers))
+    write_data : In(ArrayLayout(config.element_bits, requantizers))
         Bytes, the first at ``write_address``.
     write_count : In
         How many of them are written; 0 for none.
@@ -43,15 +45,15 @@ class ActivationMemory(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        address = range(config.activation_bytes)
+        address = range(config.activation_elements)
         super().__init__(
             {
                 "read_address": In(address),
                 "read_split": In(range(config.lanes + 1)),
-                "read_jump": In(range(config.activation_bytes // config.lanes)),
-                "read_data": Out(data.ArrayLayout(8, config.lanes)),
+                "read_jump": In(range(config.activation_elements // config.lanes)),
+                "read_data": Out(data.ArrayLayout(config.element_bits, config.lanes)),
                 "write_address": In(address),
-                "write_data": In(data.ArrayLayout(8, config.requantizers)),
+                "write_data": In(data.ArrayLayout(config.element_bits, config.requantizers)),
                 "write_count": In(range(config.requantizers + 1)),
             }
         )
@@ -59,7 +61,7 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        lanes, depth = config.lanes, config.activation_bytes // config.lanes
+        lanes, depth = config.lanes, config.activation_elements // config.lanes
         bits = lanes.bit_length() - 1
 
         def wraps(address: Value, bank: int) -> Value:
@@ -70,12 +72,12 @@ class ActivationMemory(wiring.Component):
         m.d.comb += jumped_row.eq(read_row + self.read_jump)
         banks_data = []
         for bank in range(lanes):
-            storage = memory.Memory(shape=8, depth=depth, init=[])
+            storage = memory.Memory(shape=config.element_bits, depth=depth, init=[])
             m.submodules[f"bank{bank}"] = storage
             write, read = storage.write_port(), storage.read_port()
 
             row = Signal(range(depth), name=f"read_row{bank}")
-            out = Signal(8, name=f"bank_data{bank}")
+            out = Signal(config.element_bits, name=f"bank_data{bank}")
             lane = (bank - self.read_address[:bits])[:bits] if bits else Const(0, 1)
             first_row = Mux(lane >= self.read_split, jumped_row, read_row)
             m.d.sync += [row.eq(first_row + wraps(self.read_address, bank)), out.eq(read.data)]
@@ -87,7 +89,7 @@ class ActivationMemory(wiring.Component):
             if bits:
                 m.d.comb += place.eq(bank - self.write_address[:bits])
             write_row = Signal(range(depth), name=f"write_row{bank}")
-            write_byte = Signal(8, name=f"write_byte{bank}")
+            write_byte = Signal(config.element_bits, name=f"write_byte{bank}")
             write_enable = Signal(name=f"write_enable{bank}")
             m.d.sync += [
                 write_row.eq(self.write_address[bits:] + wraps(self.write_address, bank)),
@@ -101,10 +103,10 @@ class ActivationMemory(wiring.Component):
         offset = delay(m, self.read_address[:bits], 3, "offset") if bits else Const(0, 0)
         rotated = Cat(*banks_data)
         for bit in range(bits):
-            stage = Signal(8 * lanes, name=f"rotated{bit}")
+            stage = Signal(config.element_bits * lanes, name=f"rotated{bit}")
             m.d.comb += stage.eq(rotated)
             with m.If(offset[bit]):
-                m.d.comb += stage.eq(rotated.rotate_right(8 << bit))
+                m.d.comb += stage.eq(rotated.rotate_right(config.element_bits << bit))
             rotated = stage
         m.d.sync += self.read_data.eq(rotated)
         return m

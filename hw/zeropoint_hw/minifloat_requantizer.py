@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.layout import InstructionLayout, ParameterLayout, delay
+from zeropoint_hw.layout import InstructionLayout, ParameterLayout, clamp_ends, delay
 
 
 class MinifloatRequantizerLane(wiring.Component):
@@ -147,6 +147,7 @@ class MinifloatRequantizerLane(wiring.Component):
         code = Mux(rounded > greatest, greatest, rounded[: self._magnitude_bits])
         m.d.sync += signed_code.eq((code ^ negative.replicate(9)).as_signed() + negative)
         i = self.instruction
-        below, above = signed_code < i.clamp_low, signed_code > i.clamp_high
-        m.d.sync += self.result.eq(Mux(below, i.clamp_low, Mux(above, i.clamp_high, signed_code)))
+        low_end, high_end = clamp_ends(i, 9)
+        below, above = signed_code < low_end, signed_code > high_end
+        m.d.sync += self.result.eq(Mux(below, low_end, Mux(above, high_end, signed_code)))
         return m

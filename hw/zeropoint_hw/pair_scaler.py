@@ -4,7 +4,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from zeropoint_hw.array import OPERAND_SUM
+from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import InstructionLayout, delay
 from zeropoint_hw.multiplier import UNSIGNED_WIDTH, multiply
@@ -13,14 +13,15 @@ from zeropoint_hw.shift import SHIFT_LATENCY, shift_right
 
 def _differences(m: Module, pair: Value, i: data.View) -> tuple[Signal, Signal]:
     """Return both operands less their zero points, negated where the instruction says so, a cycle later."""
-    first, other = Signal(OPERAND_SUM), Signal(OPERAND_SUM)
+    width = len(pair) // 2
+    first, other = Signal(signed(width)), Signal(signed(width))
     # Of complements, what is negated.
     for index, difference, zero_point, negate in (
         (0, first, i.pair_zero_point, i.pair_negate),
         (1, other, i.pair_other_zero_point, i.pair_other_negate),
     ):
-        flips = negate.replicate(OPERAND_SUM.width)
-        operand = pair.word_select(index, OPERAND_SUM.width) ^ flips
+        flips = negate.replicate(width)
+        operand = pair.word_select(index, width) ^ flips
         zero = (zero_point.as_unsigned() ^ flips[: len(zero_point)]).as_signed()
         m.d.sync += difference.eq(operand.as_signed() - zero)
     return first, other
@@ -29,7 +30,13 @@ def _differences(m: Module, pair: Value, i: data.View) -> tuple[Signal, Signal]:
 class PairShifter(wiring.Component):
     """Combines both operands of ADD or SUB, one pair a cycle, ``LATENCY`` cycles later, without a multiplier.
 
-    As :class:`PairScaler` for a ``pair_multiplier`` of 2^30 and one rounding.
+    As :class:`PairScaler` for a ``pair_multiplier`` of 2^30 and one rounding; of 16-bit operands, shifted left by five
+    bits less.
+
+    Parameters
+    ----------
+    config
+        Gives the width of an operand.
 
     Members
     -------
@@ -39,18 +46,21 @@ class PairShifter(wiring.Component):
 
     LATENCY = 1 + SHIFT_LATENCY + 1
 
-    def __init__(self) -> None:
-        super().__init__({"instruction": In(InstructionLayout), "pair": In(20), "value": Out(signed(32))})
+    def __init__(self, config: AcceleratorConfig) -> None:
+        # TensorFlow Lite gives int16 operands less headroom (kernels/add.cc).
+        self._left = 20 if config.element_bits == 8 else 15
+        pair = In(2 * config.pair_bits)
+        super().__init__({"instruction": In(InstructionLayout), "pair": pair, "value": Out(signed(32))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        i = self.instruction
+        i, left = self.instruction, self._left
 
         # 1: differences. 2, 3: right shift of the second, of which the last bit is for rounding. 4: the sum.
         first, other = _differences(m, self.pair, i)
-        shifted, _ = shift_right(m, Cat(Const(0, 20), other), i.pair_shift, 20 + len(other))
+        shifted, _ = shift_right(m, Cat(Const(0, left), other), i.pair_shift, left + len(other))
         half = delay(m, first, SHIFT_LATENCY, "first").as_signed()
-        m.d.sync += self.value.eq((half << 19) + shifted.value[1:].as_signed() + shifted.value[0])
+        m.d.sync += self.value.eq((half << left - 1) + shifted.value[1:].as_signed() + shifted.value[0])
         return m
 
 
@@ -76,7 +86,7 @@ class PairScaler(wiring.Component):
 
     LATENCY = 7
 
-    def __init__(self) -> None:
+    def __init__(self, config: AcceleratorConfig) -> None:
         super().__init__({"instruction": In(InstructionLayout), "pair": In(20), "value": Out(signed(32))})
 
     def elaborate(self, platform: object) -> Module:

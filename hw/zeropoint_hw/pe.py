@@ -1,6 +1,6 @@
 """Processing elements: one multiplication each, with the same ports."""
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,6 +12,11 @@ from zeropoint_hw.multiplier import Multiplier
 
 #: Activations and weights, extended by the sign or a zero, and their differences from a zero point.
 OPERAND = signed(9)
+
+
+def operand_shape(config: AcceleratorConfig) -> Shape:
+    """Return the shape of an activation as PEs take it: 16-bit ones have no zero points."""
+    return OPERAND if config.element_bits == 8 else signed(config.element_bits)
 
 
 class ProcessingElement(wiring.Component):
@@ -28,7 +33,7 @@ class ProcessingElement(wiring.Component):
 
     Members
     -------
-    activation : In(signed(9))
+    activation : In(operand_shape(config))
         What :meth:`operand` makes of the activation.
     weight : In(config.weight_bits)
         As it lies in the weight memory.
@@ -49,11 +54,13 @@ class ProcessingElement(wiring.Component):
     #: Whether there is ever a carry.
     carries = False
 
-    def __init__(self, config: AcceleratorConfig, product_width: int = 2 * OPERAND.width) -> None:
+    def __init__(self, config: AcceleratorConfig, product_width: int = 0) -> None:
         self._config = config
+        self._operand = operand_shape(config)
+        product_width = product_width or 2 * self._operand.width
         super().__init__(
             {
-                "activation": In(OPERAND),
+                "activation": In(self._operand),
                 "weight": In(config.weight_bits),
                 "weights_unsigned": In(1),
                 "weights_coded": In(1),
@@ -77,10 +84,10 @@ class ProcessingElement(wiring.Component):
     def _multiply(self, m: Module, weight: Value) -> None:
         """Multiply the activation by a signed number of :func:`_factor_width` bits."""
         if self._config.dsp:
-            m.submodules.multiplier = multiplier = Multiplier(OPERAND.width)
+            m.submodules.multiplier = multiplier = Multiplier(self._operand.width)
             m.d.comb += [multiplier.a.eq(self.activation), multiplier.b.eq(weight)]
         else:
-            m.submodules.multiplier = multiplier = LutMultiplier(OPERAND.width, _factor_width(self._config))
+            m.submodules.multiplier = multiplier = LutMultiplier(self._operand.width, _factor_width(self._config))
             # A DSP block has registers in front of its own.
             m.d.sync += [multiplier.a.eq(self.activation), multiplier.b.eq(weight)]
         m.d.comb += self.product.eq(multiplier.p)

@@ -29,7 +29,7 @@ class Pooler(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        self._beat = data.ArrayLayout(8, config.requantizers)
+        self._beat = data.ArrayLayout(config.element_bits, config.requantizers)
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -51,6 +51,12 @@ class Pooler(wiring.Component):
         ]
         return m
 
+    def _number(self, element: Value) -> Value:
+        """Return an activation as a signed number."""
+        if self._config.element_bits > 8:
+            return element.as_signed()
+        return extend(element, self.instruction.input_unsigned)
+
     def _greatest(self, m: Module) -> Value:
         """Return the greatest of a beat and the same beat of the outputs before it in the window."""
         beats = self._config.columns // self._config.requantizers
@@ -67,9 +73,8 @@ class Pooler(wiring.Component):
 
         greatest = []
         for index, result in enumerate(self.results):
-            before = read.data.word_select(index, 8)
-            unsigned = self.instruction.input_unsigned
-            keep = begun & (extend(before, unsigned) > extend(result, unsigned))
+            before = read.data.word_select(index, self._config.element_bits)
+            keep = begun & (self._number(before) > self._number(result))
             greatest.append(Mux(keep, before, result))
         m.d.comb += [
             read.addr.eq(place),

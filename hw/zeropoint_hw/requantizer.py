@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 from zeropoint_hw.isa import Round
-from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, ParameterLayout, delay
+from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, ParameterLayout, clamp_ends, delay
 from zeropoint_hw.minifloat_requantizer import MinifloatRequantizerLane
 from zeropoint_hw.multiplier import UNSIGNED_WIDTH, multiply
 from zeropoint_hw.shift import SHIFT_LATENCY, shift_right
@@ -107,9 +107,10 @@ class RequantizerLane(wiring.Component):
         # 9: clamp. Adding the zero point next to the ends of int32 wraps around.
         edge = (product[9:32] == ~product[32].replicate(23)) & (right == 0)
         wraps = delay(m, edge, SHIFT_LATENCY + 1, "edge") & (moved[10] == (late_sign := delay(m, sign, 1, "last_sign")))
-        below = Mux(beyond, late_sign ^ wraps, moved < i.clamp_low)
-        above = Mux(beyond, ~(late_sign ^ wraps), moved > i.clamp_high)
-        m.d.sync += self.result.eq(Mux(below, i.clamp_low, Mux(above, i.clamp_high, moved)))
+        low_end, high_end = clamp_ends(i, 9)
+        below = Mux(beyond, late_sign ^ wraps, moved < low_end)
+        above = Mux(beyond, ~(late_sign ^ wraps), moved > high_end)
+        m.d.sync += self.result.eq(Mux(below, low_end, Mux(above, high_end, moved)))
         return m
 
 
@@ -138,7 +139,7 @@ class Requantizer(wiring.Component):
         The channels' parameters.
     result_beat, result_level, result_pools : Out
         As they came in.
-    results : Out(ArrayLayout(8, count))
+    results : Out(ArrayLayout(config.element_bits, count))
         Activations.
     ending : Out(1)
         The instruction's last beat, ``NOTICE`` cycles before it comes out.
@@ -161,7 +162,7 @@ class Requantizer(wiring.Component):
                 "result_beat": Out(1),
                 "result_level": Out(LEVEL_WIDTH),
                 "result_pools": Out(1),
-                "results": Out(data.ArrayLayout(8, count)),
+                "results": Out(data.ArrayLayout(config.element_bits, count)),
                 "ending": Out(1),
             }
         )

@@ -6,11 +6,12 @@ from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Round
-from zeropoint_hw.layout import InstructionLayout, ParameterLayout, delay
+from zeropoint_hw.layout import InstructionLayout, ParameterLayout, clamp_ends, delay
 from zeropoint_hw.shift import SHIFT_LATENCY, shift_right
 
-#: Bits of a shifted sum: those of a clamp, and the one below them.
+#: Bits of a shifted sum: those of a clamp, which may be of uint8, and the one below them.
 _KEPT = 10
+_WIDE_KEPT = 17
 
 
 class ShiftRequantizerLane(wiring.Component):
@@ -34,7 +35,7 @@ class ShiftRequantizerLane(wiring.Component):
         Accumulator.
     parameters : In(ParameterLayout)
         The channel's; the multiplier is not looked at.
-    result : Out(8)
+    result : Out(config.element_bits)
         Activation.
     """
 
@@ -48,13 +49,15 @@ class ShiftRequantizerLane(wiring.Component):
                 "instruction": In(InstructionLayout),
                 "value": In(signed(config.value_width)),
                 "parameters": In(ParameterLayout),
-                "result": Out(8),
+                "result": Out(config.element_bits),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, i = self._config, self.instruction
+
+        kept = _KEPT if config.element_bits == 8 else _WIDE_KEPT
 
         # 1: bias. Every shift is one to the right, of the number with zeros below it for those to the left, and for the
         # bit that comes out below the result.
@@ -64,18 +67,19 @@ class ShiftRequantizerLane(wiring.Component):
         m.d.sync += [biased.eq(self.value + self.parameters.bias), right.eq(zeros - self.parameters.shift)]
 
         # 2, 3: right shift.
-        fine, sign = shift_right(m, Cat(Const(0, zeros), biased), right, _KEPT)
+        fine, sign = shift_right(m, Cat(Const(0, zeros), biased), right, kept)
 
         # 4: rounding. 5: clamp.
         half, low = fine.value[0], fine.value[1]
         up = Mux(i.rounding == Round.AWAY, half & (fine.some | ~sign), half)
         if config.ties_to_even:
             up = Mux(i.rounding == Round.EVEN, half & (fine.some | low), up)
-        moved = Signal(signed(_KEPT))
+        moved = Signal(signed(kept))
         m.d.sync += moved.eq(fine.value[1:].as_signed() + up)
         beyond = delay(m, fine.lost | (fine.value[-1] != sign), 1, "beyond")
         late_sign = delay(m, sign, 1, "last_sign")
-        below = Mux(beyond, late_sign, moved < i.clamp_low)
-        above = Mux(beyond, ~late_sign, moved > i.clamp_high)
-        m.d.sync += self.result.eq(Mux(below, i.clamp_low, Mux(above, i.clamp_high, moved)))
+        low_end, high_end = clamp_ends(i, kept - 1)
+        below = Mux(beyond, late_sign, moved < low_end)
+        above = Mux(beyond, ~late_sign, moved > high_end)
+        m.d.sync += self.result.eq(Mux(below, low_end, Mux(above, high_end, moved)))
         return m

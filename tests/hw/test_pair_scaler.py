@@ -3,6 +3,7 @@ import pytest
 from support.gateware import instruction_bits
 
 from zeropoint.numerics import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
+from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Accumulate, Instruction, Round
 from zeropoint_hw.pair_scaler import PairScaler, PairShifter
 from zeropoint_sim.bench import run_bench
@@ -13,7 +14,7 @@ HALF = 1 << 30
 
 def sums(jobs, kind=PairScaler):
     """Put jobs, an instruction and pairs of operands each, through an pair scaler, a pair a cycle."""
-    dut = kind()
+    dut = kind(AcceleratorConfig())
     tables = []
 
     async def bench(ctx):

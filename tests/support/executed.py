@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from support.layer_program import execute
+from support.layer_program import Memory, execute
 from zeropoint.compiler.emit import Emitter
 from zeropoint.compiler.program import Program
+from zeropoint.numerics.bit_packing import unpack_codes
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Instruction
 
@@ -27,23 +28,24 @@ def execute_emitted(emitter: Emitter, memory: bytearray) -> None:
 
 def outputs(program: Program, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Execute a program in a memory that holds anything elsewhere, and return its output."""
-    memory = any_memory()
+    size = program.config.element_bytes
+    octets = any_memory()
     first, last = program.input, program.output
-    memory[first.address : first.address + first.size] = first.to_memory(values).tobytes()
+    octets[size * first.address : size * (first.address + first.size)] = first.to_memory(values).tobytes()
+    memory = np.frombuffer(octets, f"<u{size}").copy() if size > 1 else octets
     parameters = (program.parameters.bias, program.parameters.multiplier, program.parameters.shift)
     channels = list(zip(*(part.tolist() for part in parameters), strict=True))
     config = program.config
-    bits = np.unpackbits(program.weights, axis=1, count=config.word_bits, bitorder="little")
-    codes = np.packbits(bits.reshape(len(bits), -1, config.weight_bits), axis=2, bitorder="little")[..., 0]
+    codes = unpack_codes(program.weights, config.weight_bits, config.lanes * config.columns)
     _execute(program.instructions, config, memory, codes, channels, program.tables.tolist())
-    return last.from_memory(np.frombuffer(memory[last.address : last.address + last.size], np.uint8))
+    return last.from_memory(np.frombuffer(bytes(memory[last.address : last.address + last.size]), np.uint8))
 
 
 def _execute(
     instructions: Sequence[Instruction],
     config: AcceleratorConfig,
-    memory: bytearray,
-    words: npt.NDArray[np.uint8],
+    memory: Memory,
+    words: npt.NDArray[np.integer],
     parameters: list[tuple[int, int, int]],
     tables: Sequence[Sequence[int]],
 ) -> None:

@@ -19,6 +19,10 @@ from zeropoint_hw.layout import Level
 _ROUNDING = {Round.DOUBLE: Rounding.DOUBLE, Round.SINGLE: Rounding.SINGLE, Round.EVEN: Rounding.EVEN}
 
 
+#: The activation memory: bytes, or activations of 16 bits.
+Memory = bytearray | npt.NDArray[np.uint16]
+
+
 @dataclass(frozen=True)
 class ArrayCycle:
     """One turn of the innermost loop."""
@@ -73,13 +77,14 @@ def array_cycles(i: Instruction, lanes: int) -> Iterator[ArrayCycle]:
 
 
 def output_sums(
-    i: Instruction, config: AcceleratorConfig, memory: bytearray, weights: npt.NDArray[np.uint8]
+    i: Instruction, config: AcceleratorConfig, memory: Memory, weights: npt.NDArray[np.uint8]
 ) -> Iterator[tuple[ArrayCycle, npt.NDArray[np.int64]]]:
     """Yield the last cycle of each output, and what its columns bring to the requantizers.
 
     ``weights`` are as the weight memory holds them, ``(words, columns, lanes)``.
     """
-    pad = signed_number(i.pad_value, 8 + i.input_unsigned)
+    width = config.element_bits + i.input_unsigned
+    pad = signed_number(i.pad_value, width)
     dots: list[npt.NDArray[np.int64]] = []
     activation_sum = 0
     history = WindowHistory(config, pad)
@@ -87,10 +92,10 @@ def output_sums(
         if cycle.first:
             dots, activation_sum = [], 0
         places = zip(cycle.addresses, cycle.mask, strict=True)
-        bytes_read = [memory[address % (1 << 20)] if hit else None for address, hit in places]
-        x = np.array([pad if byte is None else signed_number(byte, 8 + i.input_unsigned) for byte in bytes_read])
+        bytes_read = [int(memory[address % (1 << 20)]) if hit else None for address, hit in places]
+        x = np.array([pad if byte is None else signed_number(byte, width) for byte in bytes_read])
         activation_sum += int(x.sum())
-        w = decoded(config, i, weights[cycle.weight_word])
+        w = decoded(config, i, weights[cycle.weight_word].astype(np.int64))
         # What each column multiplies by its weights: the lanes' activations, or a channel's latest ones.
         taps = np.tile(x, (config.columns, 1))
         if i.window:
@@ -100,7 +105,7 @@ def output_sums(
             w = w - i.weight_zero_point
         dots.append((taps * w).sum(axis=1))
         if cycle.last:
-            sums = _accumulated(i, np.array(dots))
+            sums = _accumulated(i, config, np.array(dots))
             if config.pe is PEKind.FOLD:
                 sums = sums - i.weight_zero_point * activation_sum
             yield cycle, sums
@@ -127,7 +132,7 @@ class WindowHistory:
 def execute(
     i: Instruction,
     config: AcceleratorConfig,
-    memory: bytearray,
+    memory: Memory,
     weights: npt.NDArray[np.uint8],
     parameters: Sequence[tuple[int, int, int]],
     tables: Sequence[Sequence[int]] = (),
@@ -158,7 +163,7 @@ def execute(
             start = i.output_base + at.group * i.output_group_step + at.row * i.output_row_step
             start += (at.column - i.warmup) // i.emit_every * i.output_column_step
             for column, outputs in enumerate(zip(*window, strict=True)):
-                memory[start + column] = max(outputs) & 0xFF
+                memory[start + column] = max(outputs) & (1 << config.element_bits) - 1
             window = []
 
 
@@ -171,7 +176,7 @@ def shifted(accumulator: int, shift: int, rounding: Round, clamp: tuple[int, int
     return min(max(whole + (rest > half or (rest == half and ties_up)), clamp[0]), clamp[1])
 
 
-def _accumulated(i: Instruction, dots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _accumulated(i: Instruction, config: AcceleratorConfig, dots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return what the columns make of an output's dot products, in order; for a pair, what the scalers make of that."""
     if i.accumulate is Accumulate.MAX:
         return dots.max(axis=0)
@@ -184,8 +189,9 @@ def _accumulated(i: Instruction, dots: npt.NDArray[np.int64]) -> npt.NDArray[np.
     if i.pair_multiply:
         return first * other
     rounding = Rounding.DOUBLE if i.rounding is Round.DOUBLE else Rounding.SINGLE
-    scaled = multiply_by_quantized_multiplier(first << 20, 1 << 30, 0, rounding)
-    return scaled + multiply_by_quantized_multiplier(other << 20, i.pair_multiplier, -i.pair_shift, rounding)
+    left = 20 if config.element_bits == 8 else 15
+    scaled = multiply_by_quantized_multiplier(first << left, 1 << 30, 0, rounding)
+    return scaled + multiply_by_quantized_multiplier(other << left, i.pair_multiplier, -i.pair_shift, rounding)
 
 
 def random_loops(rng: np.random.Generator, lanes: int, address_bits: int = 20) -> dict[str, int]:

@@ -21,11 +21,13 @@ from zeropoint.model import AveragePool2D, Mul, Padding, Quantization, Tensor
 from zeropoint.numerics import Rounding
 from zeropoint.quantize import Scheme, quantize
 
-WIDTHS = {4: (4,), 6: (2, 5, 8), 8: (8,)}
+WIDTHS = {4: (4,), 6: (2, 5, 8), 8: (8,), 16: (8, 16)}
 
 
 def config_for(model, lanes=4, columns=4, **entries):
-    return small(configure(model, {"lanes": lanes, "columns": columns, "weight_bytes": 65536, **entries}))
+    config = small(configure(model, {"lanes": lanes, "columns": columns, "weight_bytes": 131072, **entries}))
+    # Numbers of 16 bits take twice the memory.
+    return replace(config, activation_bytes=32768, weight_bytes=131072)
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
@@ -46,7 +48,7 @@ def test_the_layer_program_gives_the_golden_models_bits(bits, lanes, columns):
 def test_the_hardware_gives_the_golden_models_bits(bits):
     for seed in range(10, 16):
         model = random_fixed_model(seed, bits, WIDTHS[bits], more=seed % 2 == 0)
-        config = replace(config_for(model), weight_bits=8)
+        config = replace(config_for(model), weight_bits=max(8, bits))
         assert_exact(simulated(model, random_input(model, 2, seed), config))
 
 
@@ -70,7 +72,7 @@ def demo_network(bits, scheme=Scheme.DYNAMIC_FIXED, **options):
 
 
 #: Accuracies of the demo network in dynamic fixed point: the float network's is 0.89. Four bits everywhere are too few.
-ACCURACY = {4: 0.15, 8: 0.89}
+ACCURACY = {4: 0.15, 8: 0.89, 16: 0.89}
 
 
 @pytest.mark.parametrize("bits", ACCURACY)
@@ -80,7 +82,7 @@ def test_the_demo_network_needs_no_multiplier_but_the_arrays(bits):
     config = configure(model, {"lanes": 4, "columns": 4})
     assert (config.requantizer, config.weight_bits) == ("shift", bits)
     # One accelerator for both.
-    assert_exact(simulated(model, x, replace(config, weight_bits=8)))
+    assert_exact(simulated(model, x, replace(config, weight_bits=max(8, bits))))
 
 
 def test_scales_that_are_no_powers_of_two_choose_multipliers():

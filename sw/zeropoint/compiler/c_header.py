@@ -18,7 +18,7 @@ def c_header(program: Program) -> str:
 
     Names begin with the program's own, so that one file can include several such headers. An image of up to 64 bits a
     word is an array of ``uint8_t`` to ``uint64_t``; a wider one is ``uint8_t [depth][bytes]``, the least significant
-    byte first.
+    byte first. Addresses and pitches count activations, of ``ELEMENT_BYTES`` bytes each.
     """
     name = re.sub(r"[^A-Za-z0-9]+", "_", program.name).strip("_").lower() or "program"
     if name[0].isdigit():
@@ -30,6 +30,7 @@ def c_header(program: Program) -> str:
         "COLUMNS": config.columns,
         "REQUANTIZERS": config.requantizers,
         "ACTIVATION_BYTES": config.activation_bytes,
+        "ELEMENT_BYTES": config.element_bytes,
         "HOST_BYTES": config.host_bytes,
         "LOG_ENTRIES": config.max_instructions,
         "INSTRUCTIONS": len(program.instructions),
@@ -91,11 +92,11 @@ def _tensor(macro: str, buffer: Buffer) -> list[str]:
     return [
         f"// Tensor '{_comment(buffer.tensor)}': {buffer.dtype} {' x '.join(map(str, buffer.shape))}.",
         f"#define {macro}_ADDRESS {buffer.address}",
-        f"#define {macro}_BYTES {buffer.size}",
+        f"#define {macro}_BYTES {buffer.memory_bytes}",
         f"#define {macro}_ROWS {buffer.rows}",
         f"#define {macro}_ROW_BYTES {buffer.row_bytes}",
         f"#define {macro}_ROW_PITCH {buffer.row_pitch}",
-        f"#define {macro}_SIGNED {int(buffer.dtype == 'int8')}",
+        f"#define {macro}_SIGNED {int(buffer.dtype != 'uint8')}",
         f"#define {macro}_SCALE {buffer.scale!r}",
         f"#define {macro}_ZERO_POINT ({buffer.zero_point})",
         *(

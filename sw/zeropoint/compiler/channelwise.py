@@ -18,7 +18,7 @@ from zeropoint.compiler.emit import (
     ROUND,
     Emitter,
     Place,
-    as_byte,
+    as_element,
     flat,
     input_fields,
     output_fields,
@@ -53,7 +53,7 @@ def lower_max_pool(
     emitter.emit(
         **fields,
         accumulate=Accumulate.MAX,
-        pad_value=as_byte(sources[0].tensor.limits[0]),
+        pad_value=as_element(sources[0].tensor.limits[0], sources[0].tensor),
         parameter_base=emitter.identity(),
     )
 
@@ -102,7 +102,7 @@ def _passed_on(
     return {
         "rounding": ROUND[model.rounding],
         "input_zero_point": zero,
-        "pad_value": as_byte(zero),
+        "pad_value": as_element(zero, source.tensor),
         "parameter_base": emitter.add_shared_parameters(scaling, bias),
     }
 

@@ -92,6 +92,13 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
             f"model '{model.name}' computes with {kind}, which --pe {config.pe} does not; leave the option out, so "
             f"that the network decides"
         )
+    wide = model.tensor(model.input).dtype == "int16"
+    if wide != (config.element_bits == 16):
+        raise ZeropointError(
+            f"model '{model.name}' has activations of {16 if wide else 8} bits, which --pe {config.pe} "
+            f"--activation-bits {config.activation_bits} does not take; leave the options out, so that the network "
+            f"decides"
+        )
     digest = zp_file.digest(model)
     model = normalize(model)
     parts = partition(model)
@@ -217,10 +224,10 @@ def _placed(
         size = (rows - 1) * pitches.get(root, columns * channels) + columns * channels
         requests.append(Request(root, size, first, last_use[root]))
     try:
-        addresses = allocate(requests, config.activation_bytes, config.lanes)
+        addresses = allocate(requests, config.activation_elements, config.lanes)
     except DoesNotFit as error:
         reason = f"where {quoted_list(error.buffers)} are in use at once"
-        raise shortage(model.name, config, "activation_bytes", error.needed, reason) from None
+        raise shortage(model.name, config, "activation_bytes", error.needed * config.element_bytes, reason) from None
     places: dict[str, Place] = {}
     tensors = {name: model.tensor(name) for name in roots} | scratch
     # From the end: what a tensor lies within is made later.

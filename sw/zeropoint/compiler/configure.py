@@ -8,7 +8,7 @@ from zeropoint.model import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mul, Q
 from zeropoint.numerics.dynamic_fixed_point import FixedPointFormat
 from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint.numerics.power_of_two import PowerOfTwoFormat
-from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
+from zeropoint_hw.config import WIDE_BITS, AcceleratorConfig, PEKind, RequantizerKind
 
 #: The fields of which 0 stands for what suits the network.
 _WIDTHS = ("weight_bits", "activation_bits", "exponent_bits")
@@ -33,7 +33,7 @@ def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorC
         for operator in model.operators
         if isinstance(operator, Conv2D | DepthwiseConv2D | FullyConnected)
     ]
-    # Constants come out of the weight memory as integers of 8 bits.
+    # Constants come out of the weight memory as integers of all bits that an activation has.
     constants = any(isinstance(operator, Add | Sub | Mul) and operator.constant for operator in model.operators)
     powers = [tensor.format for tensor in weights if isinstance(tensor.format, PowerOfTwoFormat)]
     chosen: dict[str, Any] = {}
@@ -43,6 +43,9 @@ def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorC
         chosen["pe"] = PEKind.MINIFLOAT.value
         chosen |= {"exponent_bits": activations.exponent_bits, "activation_bits": activations.bits}
         chosen["weight_bits"] = max((form.bits for form in floats), default=activations.bits)
+    if model.tensor(model.input).dtype == "int16":
+        wide = constants or not weights or any(tensor.dtype == "int16" for tensor in weights)
+        chosen |= {"activation_bits": WIDE_BITS, "weight_bits": WIDE_BITS if wide else 8}
     if powers and "pe" not in entries:
         only = len(powers) == len(weights) and not constants
         chosen["pe"] = (PEKind.SHIFT if only else PEKind.MIXED).value

@@ -266,6 +266,6 @@ def input_fields(
     }
 
 
-def as_byte(value: int) -> int:
-    """Return a value of -128 … 255 as the byte that stands for it."""
-    return value & 0xFF
+def as_element(value: int, tensor: Tensor) -> int:
+    """Return an activation of a tensor as the bits that stand for it."""
+    return value & (1 << 8 * np.dtype(tensor.dtype).itemsize) - 1

@@ -8,7 +8,7 @@ from zeropoint.numerics.bit_packing import pack_codes
 from zeropoint.numerics.minifloat import MinifloatFormat, from_order
 from zeropoint_hw.config import CODE_BITS, AcceleratorConfig, PEKind
 
-Codes = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.uint8 | np.uint16]
 
 
 def encode(
@@ -45,7 +45,7 @@ def encode(
     outside = weights[(weights < low) | (weights > high)]
     if outside.size:
         raise ValueError(f"weight {outside[0]} does not fit {bits} bits, which hold {low} to {high}")
-    return (weights & (1 << bits) - 1).astype(np.uint8)
+    return (weights & (1 << bits) - 1).astype(np.uint8 if bits <= 8 else np.uint16)
 
 
 def weight_format(config: AcceleratorConfig) -> MinifloatFormat:

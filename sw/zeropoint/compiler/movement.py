@@ -6,7 +6,7 @@ from itertools import pairwise, product
 
 from zeropoint.arithmetic import concatenation_table, leaky_relu_table, logistic_table, nearest_neighbors
 from zeropoint.compiler.copies import Loop, byte_steps, copy, unchanged
-from zeropoint.compiler.emit import Emitter, Place, as_byte, input_fields, output_fields
+from zeropoint.compiler.emit import Emitter, Place, as_element, input_fields, output_fields
 from zeropoint.model import (
     Concatenation,
     LeakyRelu,
@@ -28,7 +28,7 @@ def lower_pad(model: QuantizedModel, operator: Pad, sources: list[Place], target
     fields |= output_fields(target, target.tensor.limits, channels) | unchanged(source.tensor, emitter)
     emitter.emit(
         **fields | {"output_zero_point": 0},
-        pad_value=as_byte(value),
+        pad_value=as_element(value, source.tensor),
         weight_base=emitter.ones(),
         gate=emitter.gate(Gate.OWN),
         weights_per_tap=1,

@@ -20,7 +20,7 @@ from zeropoint_hw.isa import TABLE_ENTRIES, Instruction
 #: Bits of a parameter word: bias in bits 31 … 0, multiplier in 62 … 32, shift in 71 … 64.
 PARAMETER_WIDTH = 72
 
-_DTYPES = ("int8", "uint8")
+_DTYPES = ("int8", "uint8", "int16")
 
 
 @dataclass(frozen=True)
@@ -124,21 +124,31 @@ class Buffer:
         return (self.rows - 1) * self.row_pitch + self.row_bytes
 
     def to_memory(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        """Return the ``size`` bytes that hold ``values``, of the buffer's shape and dtype; gaps are 0."""
-        memory = np.zeros(self.size, np.uint8)
+        """Return the bytes that hold ``values``, of the buffer's shape and dtype; gaps are 0."""
+        memory = np.zeros(self.size, self._element)
         pixels = self._pixels(memory)
-        pixels[...] = np.ascontiguousarray(values).view(np.uint8).reshape(pixels.shape)
-        return memory
+        pixels[...] = np.asarray(values).astype(self._element).reshape(pixels.shape)
+        return memory.view(np.uint8)
 
     def from_memory(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """Return the values that ``size`` bytes hold, in the buffer's shape and dtype."""
-        pixels = self._pixels(np.array(memory, np.uint8).reshape(self.size))
-        return np.ascontiguousarray(pixels).view(self.dtype).reshape(self.shape)
+        """Return the values that such bytes hold, in the buffer's shape and dtype."""
+        pixels = self._pixels(np.array(memory, np.uint8).view(self._element).reshape(self.size))
+        return np.ascontiguousarray(pixels).astype(self.dtype).reshape(self.shape)
 
-    def _pixels(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Return a view of the ``size`` bytes, of which none lies outside, as rows of pixels of bytes."""
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory from the first activation to the last."""
+        return self.size * self._element.itemsize
+
+    @property
+    def _element(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    def _pixels(self, memory: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a view of ``size`` elements, of which none lies outside, as rows of pixels of elements."""
         shape = self.rows, self._columns, self._pixel_bytes
-        return as_strided(memory, shape, (self.row_pitch, self.column_pitch, 1))
+        strides = tuple(memory.itemsize * pitch for pitch in (self.row_pitch, self.column_pitch, 1))
+        return as_strided(memory, shape, strides)
 
 
 def _check_tensor(tensor: HostTensor | Buffer) -> None:
@@ -149,7 +159,7 @@ def _check_tensor(tensor: HostTensor | Buffer) -> None:
     if not all(size > 0 for size in tensor.shape):
         raise ValueError(f"tensor '{tensor.tensor}' must have positive sizes, not {tensor.shape}")
     if tensor.dtype not in _DTYPES:
-        raise ValueError(f"tensor '{tensor.tensor}' must be int8 or uint8, not {tensor.dtype!r}")
+        raise ValueError(f"tensor '{tensor.tensor}' must be int8, uint8 or int16, not {tensor.dtype!r}")
     if not (isfinite(tensor.scale) and tensor.scale > 0):
         raise ValueError(f"tensor '{tensor.tensor}' must have a finite positive scale, not {tensor.scale}")
     if tensor.minifloat is not None:
@@ -354,7 +364,7 @@ class Program:
         check_fits(self.name, self.config, "parameter_channels", len(self.parameters))
         check_fits(self.name, self.config, "tables", len(self.tables))
         for buffer in self.tensors.values():
-            end = buffer.address + buffer.size
+            end = (buffer.address + buffer.size) * self.config.element_bytes
             check_fits(self.name, self.config, "activation_bytes", end, f"where tensor '{buffer.tensor}' ends")
 
     @property

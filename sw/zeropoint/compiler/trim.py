@@ -18,7 +18,8 @@ def memory_use(program: Program) -> dict[str, int]:
     """Return how much of each memory a program takes, by the field of AcceleratorConfig that gives its size."""
     written = max(last_write(program.config, instruction) for instruction in program.instructions)
     return {
-        "activation_bytes": max(written + 1, *(buffer.address + buffer.size for buffer in program.tensors.values())),
+        "activation_bytes": program.config.element_bytes
+        * max(written + 1, *(buffer.address + buffer.size for buffer in program.tensors.values())),
         "weight_bytes": program.weight_bytes,
         "parameter_channels": len(program.parameters),
         "program_words": len(program.instructions) * Instruction.WORDS,

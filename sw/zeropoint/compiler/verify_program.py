@@ -85,17 +85,18 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
         yield f"it {problem}, which is not for requantizer = {config.requantizer!s}"
 
     last_written = last_write(config, i)
-    if last_written >= config.activation_bytes:
+    if last_written >= config.activation_elements:
         yield (
             f"output_base: byte {last_written} is written, but the activation memory has "
-            f"{config.activation_bytes} bytes"
+            f"{config.activation_elements} bytes"
         )
     rows, places = _rows_read(i), _places_read(i)
     if rows.size and places:
         last_read = int(rows.max()) + places.bit_length() - 1
-        if last_read >= config.activation_bytes:
+        if last_read >= config.activation_elements:
             yield (
-                f"input_base: byte {last_read} is read, but the activation memory has {config.activation_bytes} bytes"
+                f"input_base: byte {last_read} is read, but the activation memory has "
+                f"{config.activation_elements} bytes"
             )
         clash = _first_common(rows, places, _bytes_written(config, i))
         if clash is not None:

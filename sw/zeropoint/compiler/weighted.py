@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from zeropoint.arithmetic import clamp_limits, float_scaling, weighted_scaling
-from zeropoint.compiler.emit import ROUND, Emitter, Place, as_byte, input_fields, output_fields
+from zeropoint.compiler.emit import ROUND, Emitter, Place, as_element, input_fields, output_fields
 from zeropoint.compiler.pack import PackedWeights, pack_dense, pack_depthwise, pack_window
 from zeropoint.compiler.plan import pairs_rows
 from zeropoint.errors import ZeropointError
@@ -114,7 +114,8 @@ class _Weighted:
         folds = self.emitter.config.pe is PEKind.FOLD
         worst = self._worst_sum(packed, 0 if folds else input_zero, 0 if folds else self.weight_zero)
         self.emitter.accumulate_up_to(worst, self.operator)
-        if self.model.rounding is not Rounding.DOUBLE:
+        # Sums that are wider than int32 do not wrap.
+        if self.model.rounding is not Rounding.DOUBLE and self.emitter.config.element_bits == 8:
             self._check_left_shift(int(np.abs(bias).max(initial=0)) + worst, int(scaling.shift[channels].max()))
         if folds:
             bias = packed.folded_bias(bias, input_zero, self.weight_zero)
@@ -124,7 +125,7 @@ class _Weighted:
             "weights_coded": int(self.coded),
             "weight_zero_point": self.weight_zero,
             "input_zero_point": input_zero,
-            "pad_value": as_byte(input_zero),
+            "pad_value": as_element(input_zero, self.source.tensor),
             "weight_base": self.emitter.add_weights(
                 packed.words, self.weights.integers, self.operator, self.unsigned, self.coded
             ),

@@ -1,4 +1,4 @@
-"""Operators on int16 activations, whose sums do not fit 32 bits: exact in float64, and scaled by powers of two alone."""
+"""Operators on int16 activations, whose sums do not fit 32 bits: exact in float64, scaled by powers of two alone."""
 
 from collections.abc import Callable
 from typing import Any

@@ -110,7 +110,7 @@ class Driver:
         words[:, :size] = np.pad(memory, (0, -len(memory) % size)).reshape(-1, size)
         # Buffers begin at multiples of the access size, so the last access reaches into no other tensor.
         data = words.view("<u4").astype(np.uint32).reshape(-1)
-        self._transport.write(address(Region.ACTIVATIONS, buffer.address), data, stride=size)
+        self._transport.write(address(Region.ACTIVATIONS, buffer.address), data, stride=self._config.host_elements)
 
     def read(self, buffer: Buffer) -> npt.NDArray[Any]:
         """Return a tensor from activation memory."""
@@ -118,14 +118,14 @@ class Driver:
 
     def accesses(self, buffer: Buffer) -> tuple[int, int, int]:
         """Return the address, count and stride of the words that hold a tensor."""
-        size = self._config.host_bytes
-        return address(Region.ACTIVATIONS, buffer.address), -(-buffer.size // size), size
+        count = -(-buffer.memory_bytes // self._config.host_bytes)
+        return address(Region.ACTIVATIONS, buffer.address), count, self._config.host_elements
 
     def values(self, buffer: Buffer, words: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
         """Return the tensor that these words hold."""
         size = self._config.host_bytes
         memory = words.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :size].reshape(-1)
-        return buffer.from_memory(memory[: buffer.size])
+        return buffer.from_memory(memory[: buffer.memory_bytes])
 
     @property
     def cycle_limit(self) -> int:

@@ -111,8 +111,8 @@ def quantize(
         scale, and nothing where each channel has its own.
     means_as_weights
         Whether means become convolutions with weights of 1 divided by the count
-        (:func:`zeropoint.quantize.means.means_as_weights`), which hardware without a multiplier for scales can run. Minifloats and
-        networks of 16 bits have no other means.
+        (:func:`zeropoint.quantize.means.means_as_weights`), which hardware without a multiplier for scales can run.
+        Minifloats and networks of 16 bits have no other means.
     progress
         Called with the part of the work that is done, 0 … 1.
 
