@@ -9,9 +9,8 @@ from zeropoint_hw.isa import Round
 from zeropoint_hw.layout import InstructionLayout, ParameterLayout, clamp_ends, delay
 from zeropoint_hw.shift import SHIFT_LATENCY, shift_right
 
-#: Bits of a shifted sum: those of a clamp, which may be of uint8, and the one below them.
-_KEPT = 10
-_WIDE_KEPT = 17
+#: Bits of a clamp, as a signed number, of bytes.
+_CLAMP_BITS = 9
 
 
 class ShiftRequantizerLane(wiring.Component):
@@ -57,8 +56,6 @@ class ShiftRequantizerLane(wiring.Component):
         m = Module()
         config, i = self._config, self.instruction
 
-        kept = _KEPT if config.element_bits == 8 else _WIDE_KEPT
-
         # 1: bias. Every shift is one to the right, of the number with zeros below it for those to the left, and for the
         # bit that comes out below the result.
         zeros = 31 if config.left_shift else 1
@@ -66,7 +63,9 @@ class ShiftRequantizerLane(wiring.Component):
         right = Signal(range(zeros + 31))
         m.d.sync += [biased.eq(self.value + self.parameters.bias), right.eq(zeros - self.parameters.shift)]
 
-        # 2, 3: right shift.
+        # 2, 3: right shift. Of a wide sum there may be more left than the result needs.
+        bits = _CLAMP_BITS if config.element_bits == 8 else config.element_bits
+        kept = max(bits + 1, zeros + len(biased) - (1 << len(right)) + 1)
         fine, sign = shift_right(m, Cat(Const(0, zeros), biased), right, kept)
 
         # 4: rounding. 5: clamp.
@@ -78,7 +77,7 @@ class ShiftRequantizerLane(wiring.Component):
         m.d.sync += moved.eq(fine.value[1:].as_signed() + up)
         beyond = delay(m, fine.lost | (fine.value[-1] != sign), 1, "beyond")
         late_sign = delay(m, sign, 1, "last_sign")
-        low_end, high_end = clamp_ends(i, kept - 1)
+        low_end, high_end = clamp_ends(i, bits)
         below = Mux(beyond, late_sign, moved < low_end)
         above = Mux(beyond, ~late_sign, moved > high_end)
         m.d.sync += self.result.eq(Mux(below, low_end, Mux(above, high_end, moved)))

@@ -50,8 +50,9 @@ def _print_tensors(program: Program) -> None:
     rows = []
     for buffer in program.tensors.values():
         role = {program.input.tensor: "input", program.output.tensor: "output"}.get(buffer.tensor, "")
-        last = buffer.address + buffer.size - 1
+        first = buffer.address * program.config.element_bytes
+        size = buffer.memory_bytes
         shape = "×".join(map(str, buffer.shape))
-        rows.append([buffer.tensor, f"0x{buffer.address:05x}", f"0x{last:05x}", buffer.size, shape, buffer.dtype, role])
+        rows.append([buffer.tensor, f"0x{first:05x}", f"0x{first + size - 1:05x}", size, shape, buffer.dtype, role])
     columns = ["tensor", "first byte", "last byte", "bytes", "shape", "type", "role"]
     terminal.table("Activation memory; places are used again once a tensor is read", columns, rows)

@@ -43,7 +43,7 @@ def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorC
         chosen["pe"] = PEKind.MINIFLOAT.value
         chosen |= {"exponent_bits": activations.exponent_bits, "activation_bits": activations.bits}
         chosen["weight_bits"] = max((form.bits for form in floats), default=activations.bits)
-    if model.tensor(model.input).dtype == "int16":
+    if model.tensor(model.input).dtype == "int16" and entries.get("activation_bits", WIDE_BITS) == WIDE_BITS:
         wide = constants or not weights or any(tensor.dtype == "int16" for tensor in weights)
         chosen |= {"activation_bits": WIDE_BITS, "weight_bits": WIDE_BITS if wide else 8}
     if powers and "pe" not in entries:

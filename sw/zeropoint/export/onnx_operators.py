@@ -66,7 +66,7 @@ def _check(model: QuantizedModel, operator: Operator) -> None:
         what = "its second input is a constant"
     elif getattr(operator, "value", None) not in (None, target.zero_point):
         what = "it pads with something other than the zero point"
-    elif target.format is not None:
+    elif target.format is not None or target.dtype == "int16":
         what = f"its output has {target.bits} bits, which QDQ does not say; quantize with 8 for other tools"
     elif isinstance(operator, Weighted) and not _fits_int8(model.tensor(operator.weights)):
         what = "its weights reach 2^7, which int8 does not hold; quantize with fewer bits for other tools"
