@@ -143,7 +143,7 @@ def test_is_frozen():
         ({"weight_zero": False}, ValueError, "weight_zero is for pe = shift only, not mac"),
         ({"window_taps": 9}, ValueError, "window_taps must be 1 to lanes = 8, not 9"),
         ({"window_taps": -1}, ValueError, "window_taps must be 1 to lanes = 8, not -1"),
-        ({"activation_bits": 7}, ValueError, "activation_bits must be 8 for pe = mac, not 7"),
+        ({"activation_bits": 7}, ValueError, "activation_bits must be 8 or 16 for pe = mac, not 7"),
         (
             {"activation_bits": 9, "pe": "minifloat"},
             ValueError,

@@ -17,9 +17,11 @@ from zeropoint.compiler import compile_model
 from zeropoint.compiler.configure import configure
 from zeropoint.compiler.verify_program import verify
 from zeropoint.errors import ZeropointError
+from zeropoint.export import onnx_qdq
 from zeropoint.model import AveragePool2D, Mul, Padding, Quantization, Tensor
 from zeropoint.numerics import Rounding
 from zeropoint.quantize import Scheme, quantize
+from zeropoint_hw.config import AcceleratorConfig
 
 WIDTHS = {4: (4,), 6: (2, 5, 8), 8: (8,), 16: (8, 16)}
 
@@ -33,7 +35,7 @@ def config_for(model, lanes=4, columns=4, **entries):
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize(("lanes", "columns"), [(4, 4), (8, 2), (2, 8)])
 def test_the_layer_program_gives_the_golden_models_bits(bits, lanes, columns):
-    for seed in range(8):
+    for seed in range(4):
         model = random_fixed_model(seed, bits, WIDTHS[bits], more=seed % 2 == 0)
         config = config_for(model, lanes, columns)
         assert (config.requantizer, config.requantizer_multipliers) == ("shift", 0)
@@ -79,9 +81,9 @@ ACCURACY = {4: 0.15, 8: 0.89, 16: 0.89}
 def test_the_demo_network_needs_no_multiplier_but_the_arrays(bits):
     model, x, accuracy = demo_network(bits, means_as_weights=True)
     assert accuracy >= ACCURACY[bits]
-    config = configure(model, {"lanes": 4, "columns": 4})
+    config = config_for(model)
     assert (config.requantizer, config.weight_bits) == ("shift", bits)
-    # One accelerator for both.
+    # The accelerator of the random networks.
     assert_exact(simulated(model, x, replace(config, weight_bits=max(8, bits))))
 
 
@@ -160,3 +162,36 @@ def test_a_fault_of_the_shifter_is_seen(monkeypatch):
     x = random_input(model, 1, 13)
     with pytest.raises(AssertionError, match="Mismatched elements"):
         np.testing.assert_array_equal(outputs(program, x[0]), golden.run(model, x)[0])
+
+
+def test_activations_of_another_width_are_refused(tmp_path):
+    wide, narrow = random_fixed_model(1, 16), random_fixed_model(1, 8)
+    assert configure(wide, {}).activation_bits == configure(wide, {}).weight_bits == 16
+    for model, bits, own in ((wide, 8, 16), (narrow, 16, 8)):
+        message = rf"has activations of {own} bits, which --pe mac --activation-bits {bits} does not take"
+        with pytest.raises(ZeropointError, match=message):
+            compile_model(model, configure(model, {"activation_bits": bits}))
+    with pytest.raises(ZeropointError, match=r"its output has 16 bits, which QDQ does not say; quantize with 8 for"):
+        onnx_qdq.write(wide, tmp_path / "m.onnx")
+
+
+def test_wide_configurations_shift_and_have_no_tables():
+    config = AcceleratorConfig(activation_bits=16, requantizer="multiplier", tables=3, weight_zero_points=True)
+    assert (config.requantizer, config.tables, config.weight_zero_points) == ("shift", 0, False)
+    assert (config.weight_bits, config.accumulator_width, config.activation_elements) == (16, 48, 32768)
+    with pytest.raises(ValueError, match=r"^activation_bits must be 8 for pe = fold, not 16$"):
+        AcceleratorConfig(activation_bits=16, pe="fold")
+
+
+@pytest.mark.slow
+def test_wide_multipliers_of_adders():
+    model = random_fixed_model(13, 16)
+    config = replace(config_for(model, 2, 2), weight_bits=16, dsp=False)
+    assert_exact(simulated(model, random_input(model, 1, 13), config))
+
+
+@pytest.mark.slow
+def test_the_other_engine_agrees():
+    model = random_fixed_model(15, 16)
+    config = replace(config_for(model, 2, 2), weight_bits=16, weight_bytes=65536)
+    assert_exact(simulated(model, random_input(model, 1, 15), config, "amaranth"))
