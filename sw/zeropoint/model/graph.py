@@ -389,7 +389,7 @@ class QuantizedModel(_Model):
 
     def _verify_wide(self, operator: Operator, label: str) -> None:
         """Check an operator of which some activation is int16."""
-        known = Conv2D | DepthwiseConv2D | FullyConnected | Add | Sub | MaxPool2D | Requantize | Concatenation
+        known = Conv2D | DepthwiseConv2D | FullyConnected | Add | Sub | Requantize | Concatenation
         if not isinstance(operator, known) and (not operator.keeps_quantization or isinstance(operator, AveragePool2D)):
             raise ZeropointError(f"{label}: there is no such operator for int16")
         types = {self.tensors[name].dtype for name in (*operator.inputs, operator.output)}
