@@ -173,7 +173,7 @@ def test_a_program_that_contradicts_itself_is_refused(changes, kind, message) ->
     [
         ({"tensor": "\0"}, "the name of a tensor must be printable, not '\\x00'"),
         ({"shape": (1, 0)}, "tensor 't' must have positive sizes, not (1, 0)"),
-        ({"dtype": "int16"}, "tensor 't' must be int8 or uint8, not 'int16'"),
+        ({"dtype": "int32"}, "tensor 't' must be int8, uint8 or int16, not 'int32'"),
         ({"scale": 0.0}, "tensor 't' must have a finite positive scale, not 0.0"),
         ({"scale": float("nan")}, "tensor 't' must have a finite positive scale, not nan"),
         ({"zero_point": 128}, "tensor 't' has the zero point 128, which is no int8"),
