@@ -22,4 +22,5 @@ Modules, in the order in which data meets them:
 - ``uart``, ``framing``: bytes and frames of that line.
 - ``link``: carries out what the host asks for, on the host bus.
 - ``linked``: accelerator and link, a board's top level.
+- ``verilog``: components as Verilog.
 """

@@ -94,7 +94,7 @@ def word_bytes(config: AcceleratorConfig, region: int) -> int:
 
 def word_step(config: AcceleratorConfig, region: int) -> int:
     """Return the difference between the addresses of words that follow each other in a frame."""
-    return config.host_bytes if region == Region.ACTIVATIONS else 1
+    return config.host_elements if region == Region.ACTIVATIONS else 1
 
 
 def configuration_digest(config: AcceleratorConfig) -> bytes:

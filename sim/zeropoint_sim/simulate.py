@@ -15,12 +15,12 @@ from zeropoint.errors import ZeropointError
 from zeropoint.host.driver import Driver
 from zeropoint.host.host_steps import apply_host_steps
 from zeropoint.host.transport import Transport
-from zeropoint_hw.accelerator import Accelerator, Rom
-from zeropoint_hw.config import WeightSource
+from zeropoint_hw.accelerator import Accelerator
 from zeropoint_hw.isa import Register
 from zeropoint_sim import cxxrtl_build
 from zeropoint_sim.amaranth_engine import AmaranthEngine
 from zeropoint_sim.cxxrtl_engine import CxxrtlEngine
+from zeropoint_sim.design import accelerator, rom
 
 ENGINES = ("auto", "amaranth", "cxxrtl")
 
@@ -280,10 +280,9 @@ def _open(
     program: Program, engine: str, trace: Path | None, announce: Callable[[str], None] | None
 ) -> tuple[Transport, tuple[str, ...]]:
     config = program.config
-    rom = rom_of(program) if config.weight_source is WeightSource.ROM else None
 
     def make_design() -> Accelerator:
-        return Accelerator(config, rom)
+        return accelerator(program)
 
     def building() -> None:
         if announce is not None:
@@ -293,19 +292,6 @@ def _open(
     if note and announce is not None:
         announce(note)
     if engine == "cxxrtl":
-        identity = cxxrtl_build.design_identity("zeropoint_hw") + repr((config, rom)).encode()
+        identity = cxxrtl_build.design_identity("zeropoint_hw") + repr((config, rom(program))).encode()
         return CxxrtlEngine(make_design, identity, trace, building), ()
     return AmaranthEngine(make_design(), trace), (note,) if note else ()
-
-
-def rom_of(program: Program) -> Rom:
-    """Return what a read-only accelerator with this program holds."""
-    parameters = program.parameters
-    return Rom(
-        program=[word for instruction in program.instructions for word in instruction.encode()],
-        parameters=list(
-            zip(parameters.bias.tolist(), parameters.multiplier.tolist(), parameters.shift.tolist(), strict=True)
-        ),
-        weights=[int.from_bytes(word.tobytes(), "little") for word in program.weights],
-        tables=program.tables.reshape(-1).tolist(),
-    )

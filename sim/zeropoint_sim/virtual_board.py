@@ -18,7 +18,7 @@ from zeropoint_hw.config import AcceleratorConfig, WeightSource
 from zeropoint_hw.linked import LinkedAccelerator
 from zeropoint_sim import cxxrtl_build
 from zeropoint_sim.line_faults import Faults, FaultyLine
-from zeropoint_sim.simulate import rom_of
+from zeropoint_sim.design import rom
 
 #: Clock cycles of a bit: as few as the link takes, so that there is little to simulate.
 DIVISOR = 4

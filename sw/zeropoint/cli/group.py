@@ -22,6 +22,7 @@ COMMANDS = {
     "compile": "Compile a network to a layer program, a memory map and weight images.",
     "simulate": "Run a network on the simulated hardware and compare it with the golden model.",
     "run": "Run a compiled network on a board, or on a virtual one.",
+    "verilog": "Write the accelerator for a network as Verilog with weight images.",
     "doctor": "Show which tools were found, which are missing and how to get them.",
 }
 

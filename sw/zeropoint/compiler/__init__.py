@@ -15,6 +15,7 @@ Modules, in the order in which data meets them:
 - ``verify_program``: a program that addresses nothing outside its memories.
 - ``disassemble``: a program as text, and ``c_header``: as C.
 - ``trim``: the smallest accelerator that runs a network.
+- ``loading``: what a host writes to load a program, and ``datasheet``: what a user of the Verilog has to know.
 - ``storage``: a program as a folder, whose ``manifest`` is read without trust.
 """
 

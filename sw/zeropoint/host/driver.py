@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.compiler.loading import host_writes
 from zeropoint.compiler.program import Buffer, Program
 from zeropoint.errors import ZeropointError
 from zeropoint.host.transport import Transport
-from zeropoint_hw.config import WeightSource
 from zeropoint_hw.isa import (
     IDENTIFICATION,
     LOG_PIECES,
-    PARAMETER_PIECES,
     Command,
     Instruction,
     LogEntry,
@@ -63,8 +62,9 @@ class Driver:
         self._check(Register.IDENTIFICATION, IDENTIFICATION, "an identification")
         self._check(Register.CONFIGURATION, self._config.configuration_word, "a configuration")
         self._check(Register.FORMATS, self._config.format_word, "number formats")
-        if self._config.weight_source is WeightSource.RAM and not loaded:
-            self._load()
+        if not loaded:
+            for first, words in host_writes(program):
+                transport.write(first, words)
 
     def _check(self, register: Register, expected: int, what: str) -> None:
         found = self.register(register)
@@ -73,30 +73,6 @@ class Driver:
                 f"the accelerator has {what} of {found:#010x}, the program is for {expected:#010x}; "
                 f"compile it again for the accelerator that is there"
             )
-
-    def _load(self) -> None:
-        program, transport = self._program, self._transport
-        words = [word for instruction in program.instructions for word in instruction.encode()]
-        transport.write(address(Region.PROGRAM, 0), np.array(words, np.uint32))
-
-        parameters = np.zeros((len(program.parameters), PARAMETER_PIECES), np.uint32)
-        parameters[:, 0] = program.parameters.bias.view(np.uint32)
-        parameters[:, 1] = program.parameters.multiplier
-        parameters[:, 2] = program.parameters.shift.astype(np.int32).view(np.uint32)
-        transport.write(address(Region.PARAMETERS, 0), parameters.reshape(-1))
-
-        transport.write(address(Region.TABLES, 0), program.tables.astype(np.uint32).reshape(-1))
-
-        transport.write(address(Region.WEIGHTS, 0), self._weight_pieces().reshape(-1))
-
-    def _weight_pieces(self) -> npt.NDArray[np.uint32]:
-        """Return the weight words as the host writes them: ``config.pieces`` pieces each, those with no place 0."""
-        config = self._config
-        bits = np.unpackbits(self._program.weights, axis=1, count=config.word_bits, bitorder="little")
-        pieces = bits.reshape(len(bits), -1, config.piece_bits)
-        full = np.zeros((len(bits), config.pieces, 32), np.uint8)
-        full[:, : pieces.shape[1], : config.piece_bits] = pieces
-        return np.packbits(full, axis=2, bitorder="little").view("<u4")[..., 0].astype(np.uint32)
 
     def register(self, register: Register) -> int:
         """Return a word of the control region."""

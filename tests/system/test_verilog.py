@@ -1,0 +1,69 @@
+"""``zeropoint verilog``: what it writes is whole, the same every time, and a program's folder besides."""
+
+import hashlib
+import re
+
+import numpy as np
+import pytest
+from support.command_line import process, zeropoint_command
+from support.files import write_model
+from support.random_models import random_model
+
+from zeropoint.compiler import storage
+from zeropoint_hw.verilog import to_verilog
+from zeropoint_sim.design import accelerator
+
+OPTIONS = ["--lanes", 2, "--columns", 2, "--trim"]
+
+
+@pytest.mark.parametrize("source", ["ram", "rom"])
+def test_the_folder_holds_verilog_and_the_program(tmp_path, source):
+    model, _ = write_model(tmp_path, random_model(2))
+    outcome = zeropoint_command("verilog", model, "-o", tmp_path / "v", *OPTIONS, "--weight-source", source).done()
+    assert "weight memory" in outcome.stdout
+    assert outcome.stderr == f"wrote the Verilog to {tmp_path / 'v'}\n"
+    program = storage.load(tmp_path / "v")
+    text = (tmp_path / "v" / "zeropoint.v").read_text()
+    assert text == to_verilog(accelerator(program))
+    assert (tmp_path / "v" / "load.mem").exists() == (source == "ram")
+    assert ("load.mem" in (tmp_path / "v" / "README.md").read_text()) == (source == "ram")
+    # Weights are in the Verilog where nothing can write them.
+    word = max((int.from_bytes(bytes(word), "little") for word in program.weights), default=0)
+    assert bool(re.search(rf"= 32'h0*{word:x};", text)) == (source == "rom")
+
+
+def test_the_same_bytes_in_another_process_and_place(tmp_path):
+    model, _ = write_model(tmp_path, random_model(2))
+    digests = []
+    for seed, folder in enumerate(("a", "elsewhere/b")):
+        (tmp_path / folder).parent.mkdir(exist_ok=True)
+        environment = {"PYTHONHASHSEED": str(seed)}
+        process("verilog", model, "-o", tmp_path / folder, *OPTIONS, environment=environment).done()
+        files = sorted((tmp_path / folder).iterdir())
+        digests.append([(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files])
+        assert not [path.name for path in files if str(tmp_path).encode() in path.read_bytes()]
+    assert digests[0] == digests[1]
+
+
+def test_a_folder_of_others_is_not_replaced(tmp_path):
+    model, _ = write_model(tmp_path, random_model(2))
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "mine.v").touch()
+    error = zeropoint_command("verilog", model, "-o", tmp_path / "v", *OPTIONS).error()
+    assert "holds files that Zeropoint did not write there (mine.v)" in error
+    assert [path.name for path in (tmp_path / "v").iterdir()] == ["mine.v"]
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    model, _ = write_model(tmp_path, random_model(2))
+    error = zeropoint_command("verilog", model, "-o", tmp_path / "v", "--weight-bytes", 32).error()
+    assert "weight" in error
+    assert not (tmp_path / "v").exists()
+
+
+def test_the_folder_is_a_program_to_simulate(tmp_path):
+    model, x = write_model(tmp_path, random_model(2), count=1)
+    zeropoint_command("verilog", model, "-o", tmp_path / "v", *OPTIONS).done()
+    files = ["--input", x, "--output", tmp_path / "y.npy", "--program", tmp_path / "v"]
+    zeropoint_command("simulate", model, *files, "--engine", "amaranth").done()
+    assert np.load(tmp_path / "y.npy").size
