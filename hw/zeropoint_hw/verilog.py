@@ -8,9 +8,9 @@ from amaranth.back import verilog
 #: Words that one loop clears: Quartus refuses loops of more than 5000 rounds.
 _LOOP = 4096
 
-#: The initial contents of a memory as Yosys writes them, a statement a word.
-_CONTENTS = re.compile(r"^  initial begin\n((?:    \S+ ?\[\d+\] = \d+'h[0-9a-f]+;\n)+)  end\n", re.MULTILINE)
-_WORD = re.compile(r"^    (\S+ ?)\[(\d+)\] = (\d+)'h([0-9a-f]+);\n", re.MULTILINE)
+#: The initial contents of a memory as Yosys writes them, a statement a word: decimal if it has 32 bits.
+_CONTENTS = re.compile(r"^  initial begin\n((?:    \S+ ?\[\d+\] = \d+'[hd][0-9a-f]+;\n)+)  end\n", re.MULTILINE)
+_WORD = re.compile(r"^    (\S+ ?)\[(\d+)\] = (\d+'[hd])([0-9a-f]+);\n", re.MULTILINE)
 
 
 def to_verilog(component: Any, name: str = "zeropoint") -> str:
@@ -35,17 +35,17 @@ def to_verilog(component: Any, name: str = "zeropoint") -> str:
         nonlocal number
         words = _WORD.findall(match[1])
         held = len(words)
-        while held and not int(words[held - 1][3], 16):
+        while held and not words[held - 1][3].strip("0"):
             held -= 1
         memory, width = words[0][0], words[0][2]
         if len(words) - held < 4 or [int(word[1]) for word in words] != list(range(len(words))):
             return match[0]
         lines = [f"  initial begin : zeros_{number}\n    integer i;\n"]
         number += 1
-        lines += [f"    {memory}[{index}] = {width}'h{value};\n" for _, index, _, value in words[:held]]
+        lines += [f"    {memory}[{index}] = {width}{value};\n" for _, index, _, value in words[:held]]
         for start in range(held, len(words), _LOOP):
             stop = min(start + _LOOP, len(words))
-            lines.append(f"    for (i = {start}; i < {stop}; i = i + 1) {memory}[i] = {width}'h0;\n")
+            lines.append(f"    for (i = {start}; i < {stop}; i = i + 1) {memory}[i] = {width}0;\n")
         return "".join([*lines, "  end\n"])
 
     return _CONTENTS.sub(shorten, text)

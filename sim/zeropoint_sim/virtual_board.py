@@ -18,7 +18,7 @@ from zeropoint_hw.config import AcceleratorConfig, WeightSource
 from zeropoint_hw.linked import LinkedAccelerator
 from zeropoint_sim import cxxrtl_build
 from zeropoint_sim.line_faults import Faults, FaultyLine
-from zeropoint_sim.design import rom
+from zeropoint_sim import design
 
 #: Clock cycles of a bit: as few as the link takes, so that there is little to simulate.
 DIVISOR = 4
@@ -90,7 +90,7 @@ class VirtualBoard:
         if config.weight_source is WeightSource.ROM:
             if program is None:
                 raise ZeropointError("a board with weight_source = rom is built with a program; give it one")
-            rom, built_in = rom_of(program), program_hash(program)
+            rom, built_in = design.rom(program), program_hash(program)
 
         def make_design() -> LinkedAccelerator:
             return LinkedAccelerator(config, divisor, buffer_bits, rom, built_in)

@@ -18,13 +18,13 @@ CONFIG = AcceleratorConfig(
 class Store(wiring.Component):
     """A memory with initial contents."""
 
-    def __init__(self, depth, init):
-        super().__init__({"address": In(range(depth)), "data": Out(12)})
-        self._depth, self._init = depth, init
+    def __init__(self, depth, init, width=12):
+        super().__init__({"address": In(range(depth)), "data": Out(width)})
+        self._depth, self._init, self._width = depth, init, width
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.storage = storage = memory.Memory(shape=12, depth=self._depth, init=self._init)
+        m.submodules.storage = storage = memory.Memory(shape=self._width, depth=self._depth, init=self._init)
         read = storage.read_port()
         m.d.comb += [read.addr.eq(self.address), self.data.eq(read.data)]
         return m
@@ -35,13 +35,13 @@ def contents(text):
     (block,) = re.findall(r"initial begin.*?\n(.*?)  end\n", text, re.DOTALL)
     words = {}
     for line in block.splitlines():
-        if match := re.fullmatch(r"    for \(i = (\d+); i < (\d+); i = i \+ 1\) \S+ ?\[i\] = 12'h0;", line):
+        if match := re.fullmatch(r"    for \(i = (\d+); i < (\d+); i = i \+ 1\) \S+ ?\[i\] = (?:12'h|32'd)0;", line):
             for index in range(int(match[1]), int(match[2])):
                 assert index not in words
                 words[index] = 0
-        elif match := re.fullmatch(r"    \S+ ?\[(\d+)\] = 12'h([0-9a-f]+);", line):
+        elif match := re.fullmatch(r"    \S+ ?\[(\d+)\] = (?:12'h|(32'd))([0-9a-f]+);", line):
             assert int(match[1]) not in words
-            words[int(match[1])] = int(match[2], 16)
+            words[int(match[1])] = int(match[3], 10 if match[2] else 16)
         else:
             assert line == "    integer i;"
     return [words[index] for index in range(len(words))]
@@ -73,15 +73,17 @@ def test_the_top_module_has_the_name_and_the_ports_that_are_promised():
 
 
 @pytest.mark.parametrize("depth", [2, 5, 100, 10000])
+@pytest.mark.parametrize("width", [12, 32])
 @pytest.mark.parametrize("init", [[], [1], [0, 0, 7, 0, 0x800]])
-def test_initial_contents_are_whole(depth, init):
-    text = to_verilog(Store(depth, init[:depth]))
+def test_initial_contents_are_whole(depth, init, width):
+    text = to_verilog(Store(depth, init[:depth], width))
     expected = init[:depth] + [0] * (depth - len(init[:depth]))
     assert contents(text) == expected
 
 
-def test_zeros_take_no_line_each_and_no_loop_is_long():
-    text = to_verilog(Store(10000, [3]))
+@pytest.mark.parametrize("width", [12, 32])
+def test_zeros_take_no_line_each_and_no_loop_is_long(width):
+    text = to_verilog(Store(10000, [3], width))
     assert len(text.splitlines()) < 100
     rounds = [int(stop) - int(start) for start, stop in re.findall(r"i = (\d+); i < (\d+)", text)]
     assert sum(rounds) == 9999

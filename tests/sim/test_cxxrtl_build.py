@@ -11,8 +11,10 @@ from support.toy import Toy
 from zeropoint.errors import ZeropointError
 from zeropoint_hw.accelerator import Accelerator, Rom
 from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_sim import cache as simulators
 from zeropoint_sim import cxxrtl_build
-from zeropoint_sim.cxxrtl_build import EngineUnavailable, build, find_compiler, find_tools, is_whole, to_rtlil
+from zeropoint_sim.cache import cache_folder, is_whole
+from zeropoint_sim.cxxrtl_build import EngineUnavailable, build, find_compiler, find_tools, to_rtlil
 from zeropoint_sim.cxxrtl_engine import CxxrtlEngine
 
 
@@ -193,7 +195,7 @@ def test_builds_at_the_same_time_do_not_disturb_each_other(compiled, cache):
 
 
 def test_the_least_recently_used_go_first(compiled, cache, monkeypatch):
-    monkeypatch.setattr(cxxrtl_build, "CACHE_ENTRIES", 2)
+    monkeypatch.setattr(simulators, "ENTRIES", 2)
     first, second = (build(lambda: "design", identity) for identity in (b"1", b"2"))
     now = time.time()
     os.utime(first, (now - 20, now - 20))
@@ -227,9 +229,9 @@ def test_a_cache_that_may_only_be_read_serves_what_is_in_it(compiled, cache):
 
 
 def test_the_cache_is_the_users_unless_named(monkeypatch):
-    monkeypatch.setattr(cxxrtl_build.platformdirs, "user_cache_path", lambda name: cxxrtl_build.Path("/users") / name)
-    assert str(cxxrtl_build.cache_folder({})) == "/users/zeropoint/cxxrtl"
-    assert str(cxxrtl_build.cache_folder({"ZEROPOINT_CACHE": "/mine"})) == "/mine/cxxrtl"
+    monkeypatch.setattr(simulators.platformdirs, "user_cache_path", lambda name: simulators.Path("/users") / name)
+    assert str(cache_folder("cxxrtl", {})) == "/users/zeropoint/cxxrtl"
+    assert str(cache_folder("cxxrtl", {"ZEROPOINT_CACHE": "/mine"})) == "/mine/cxxrtl"
 
 
 # Compilers and Yosys for real

