@@ -10,6 +10,8 @@ _LOOP = 4096
 
 #: The initial contents of a memory as Yosys writes them, a statement a word: decimal if it has 32 bits.
 _CONTENTS = re.compile(r"^  initial begin\n((?:    \S+ ?\[\d+\] = \d+'[hd][0-9a-f]+;\n)+)  end\n", re.MULTILINE)
+#: What Yosys adds so that combinational blocks run at the start of a simulation: a register that becomes 0 there.
+_SETTLE = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
 _WORD = re.compile(r"^    (\S+ ?)\[(\d+)\] = (\d+'[hd])([0-9a-f]+);\n", re.MULTILINE)
 
 
@@ -28,6 +30,9 @@ def to_verilog(component: Any, name: str = "zeropoint") -> str:
         Of the top module; those below it are named after it.
     """
     text: str = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    # In SystemVerilog a value given where a register is declared is there before any block waits for it to change, and
+    # blocks whose inputs do not change later would leave their outputs unknown. This comes when all blocks wait.
+    text = _SETTLE.sub(r"\\$settle ", text).replace("reg \\$settle  = 0;", "reg \\$settle ;\n  initial \\$settle <= 0;")
     number = 0
 
     def shorten(match: re.Match[str]) -> str:

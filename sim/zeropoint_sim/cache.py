@@ -12,7 +12,7 @@ import platformdirs
 from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_write
 
-#: Entries that a folder keeps; the least recently used go first.
+#: Entries of a kind that a folder keeps, unless said otherwise.
 ENTRIES = 64
 
 
@@ -75,8 +75,8 @@ def touch(entry: Path) -> None:
         os.utime(entry)
 
 
-def store(entry: Path, data: bytes) -> None:
-    """Write a cache entry, and remove the least recently used ones of its folder beyond ``ENTRIES``.
+def store(entry: Path, data: bytes, entries: int | None = None) -> None:
+    """Write a cache entry, and remove the least recently used ones of its folder and suffix beyond ``entries``.
 
     Others may be doing the same.
     """
@@ -87,5 +87,5 @@ def store(entry: Path, data: bytes) -> None:
             dated.append((other.stat().st_mtime, other))
         except OSError:
             continue
-    for _, other in sorted(dated)[:-ENTRIES]:
+    for _, other in sorted(dated)[: -(entries or ENTRIES)]:
         other.unlink(missing_ok=True)

@@ -21,8 +21,10 @@ from zeropoint_sim import cxxrtl_build
 from zeropoint_sim.amaranth_engine import AmaranthEngine
 from zeropoint_sim.cxxrtl_engine import CxxrtlEngine
 from zeropoint_sim.design import accelerator, rom
+from zeropoint_sim.verilog_build import SIMULATORS
+from zeropoint_sim.verilog_engine import VerilogEngine
 
-ENGINES = ("auto", "amaranth", "cxxrtl")
+ENGINES = ("auto", "amaranth", "cxxrtl", *SIMULATORS)
 
 #: Differing tensors that a result describes.
 _FAULTS = 16
@@ -155,7 +157,7 @@ def simulate(
     golden
         The golden model's outputs, ``(n, *shape)``.
     engine
-        ``cxxrtl``, ``amaranth``, or ``auto``: CXXRTL where its tools are there.
+        ``cxxrtl``, ``amaranth``, ``verilator``, ``icarus``, or ``auto``: CXXRTL where its tools are there.
     trace
         A VCD file for the first inference's waveforms.
     golden_tensors
@@ -279,8 +281,6 @@ def _layers(program: Program, driver: Driver) -> tuple[LayerResult, ...]:
 def _open(
     program: Program, engine: str, trace: Path | None, announce: Callable[[str], None] | None
 ) -> tuple[Transport, tuple[str, ...]]:
-    config = program.config
-
     def make_design() -> Accelerator:
         return accelerator(program)
 
@@ -291,7 +291,9 @@ def _open(
     engine, note = choose_engine(engine)
     if note and announce is not None:
         announce(note)
+    if engine == "amaranth":
+        return AmaranthEngine(make_design(), trace), (note,) if note else ()
+    identity = cxxrtl_build.design_identity("zeropoint_hw") + repr((program.config, rom(program))).encode()
     if engine == "cxxrtl":
-        identity = cxxrtl_build.design_identity("zeropoint_hw") + repr((config, rom(program))).encode()
         return CxxrtlEngine(make_design, identity, trace, building), ()
-    return AmaranthEngine(make_design(), trace), (note,) if note else ()
+    return VerilogEngine(engine, make_design, identity, trace, building), ()

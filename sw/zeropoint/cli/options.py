@@ -32,11 +32,11 @@ model_argument = click.argument("model", type=PATH)
 #: The names are those of ``zeropoint_sim.simulate.ENGINES``, which takes long to import.
 engine_option = click.option(
     "--engine",
-    type=click.Choice(["auto", "amaranth", "cxxrtl"]),
+    type=click.Choice(["auto", "amaranth", "cxxrtl", "verilator", "icarus"]),
     default="auto",
     show_default=True,
     help="cxxrtl: compiled C++. amaranth: Amaranth's simulator, much slower, which needs no C++ compiler. "
-    "auto: cxxrtl where its tools are there.",
+    "verilator, icarus: the Verilog in that simulator, through cocotb. auto: cxxrtl where its tools are there.",
 )
 
 trim_option = click.option(
