@@ -1,4 +1,4 @@
-"""A small library for component tests in Amaranth's simulator.
+"""A small library for component tests, in Amaranth's simulator or (:func:`engine`) on the component's Verilog.
 
 A test is a few ``async`` benches, each a little story of :func:`put`, :func:`get`, :func:`drive` and :func:`collect`::
 
@@ -14,8 +14,9 @@ Values may be NumPy's: they are converted here, because Amaranth refuses NumPy i
 """
 
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from zeropoint.host.transport import Watchdog
 PERIOD = 1e-6
 
 Bench = Callable[[Any], Coroutine[Any, Any, None]]
+
+_engine: ContextVar[str] = ContextVar("engine", default="amaranth")
 
 
 class Stalls:
@@ -98,6 +101,9 @@ def run_bench(
     """
     if not benches:
         raise ValueError("a run needs a bench that ends")
+    if _engine.get() != "amaranth":
+        _run_on_verilog(_engine.get(), component, benches, deadline, background, trace)
+        return
     # The counter makes sure that there is a clock, and numbers the cycles in the waveforms.
     top = Module()
     top.submodules.component = component
@@ -128,6 +134,48 @@ def run_bench(
             entry.close()
 
 
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Run benches on another engine than Amaranth's simulator: ``verilator`` or ``icarus``, on the component's Verilog.
+
+    There, benches can only set and look at ports of the component, which must be a ``wiring.Component``; others end in
+    :class:`zeropoint_sim.verilog_bench.NotInVerilog`.
+    """
+    token = _engine.set(name)
+    try:
+        yield
+    finally:
+        _engine.reset(token)
+
+
+def _run_on_verilog(
+    simulator: str,
+    component: Any,
+    benches: Sequence[Bench],
+    deadline: int,
+    background: Sequence[Bench],
+    trace: Path | None,
+) -> None:
+    # Imported here, as few need it.
+    from zeropoint_sim.verilog_bench import run_benches
+
+    started: list[_Started] = []
+
+    def start(ctx: Any) -> list[_Started]:
+        started.extend(_Started(bench, ctx, bench in benches) for bench in (*benches, *background))
+        return started
+
+    def stuck() -> Watchdog:
+        waiting = [bench.where() for bench in started if bench.needed and not bench.returned]
+        return Watchdog(f"after {deadline} cycles still waiting: {'; '.join(waiting)}")
+
+    try:
+        run_benches(simulator, component, start, stuck, deadline, trace)
+    finally:
+        for entry in started:
+            entry.close()
+
+
 class _Started:
     """A bench that runs, and can be ended from outside.
 
@@ -136,8 +184,10 @@ class _Started:
     (``ctx.tick().until(…)`` holds one) that are closed while they wait.
     """
 
-    def __init__(self, bench: Bench, ctx: Any) -> None:
+    def __init__(self, bench: Bench, ctx: Any, needed: bool = True) -> None:
         self.bench = bench
+        #: Whether the run lasts until it has returned.
+        self.needed = needed
         self.returned = False
         self._coroutine = bench(ctx)
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from zeropoint import tools
 from zeropoint.errors import ZeropointError
-from zeropoint_hw.verilog import to_verilog
 from zeropoint_sim import cache
 from zeropoint_sim.cxxrtl_build import EngineUnavailable, find_compiler
 
@@ -174,7 +173,7 @@ def _result(simulator: str) -> str:
 
 def build(
     simulator: str,
-    make_design: Callable[[], Any],
+    make_verilog: Callable[[], str],
     identity: bytes,
     *,
     trace: bool = False,
@@ -186,11 +185,11 @@ def build(
     ----------
     simulator
         One of ``SIMULATORS``.
-    make_design
-        Returns the component; called only if there is something to build.
+    make_verilog
+        Returns the Verilog of a component, with the top module ``TOP``; called only if there is something to build.
     identity
         Tells designs apart: see :func:`zeropoint_sim.cxxrtl_build.design_identity`, to which the parameters are to be
-        added.
+        added. Or the Verilog itself.
     trace
         Whether it can record waveforms.
     announce
@@ -212,7 +211,7 @@ def build(
         if announce is not None:
             announce()
         runtime = {name: folder / f"{cache.digest(*parts, name)}.o" for name in _RUNTIME}
-        cache.store(entry, _build(toolchain, to_verilog(make_design(), TOP), trace, runtime), _ENTRIES)
+        cache.store(entry, _build(toolchain, make_verilog(), trace, runtime), _ENTRIES)
     cache.touch(entry)
     return Built(toolchain, entry, trace)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from zeropoint.errors import ZeropointError
 from zeropoint_hw.host import HostBusSignature
 from zeropoint_hw.isa import Command
+from zeropoint_hw.verilog import to_verilog
 from zeropoint_sim import verilog_build
 from zeropoint_sim.transport import bus_words, no_answer, still_busy
 from zeropoint_sim.verilog_simulation import VerilogSimulation
@@ -46,7 +47,11 @@ class VerilogEngine:
         announce: Callable[[], None] | None = None,
     ) -> None:
         self.name = simulator
-        built = verilog_build.build(simulator, make_design, identity, trace=trace is not None, announce=announce)
+
+        def make_verilog() -> str:
+            return to_verilog(make_design(), verilog_build.TOP)
+
+        built = verilog_build.build(simulator, make_verilog, identity, trace=trace is not None, announce=announce)
         inputs = [f"host__{name}" for name, member in HostBusSignature().members.items() if member.flow.name == "Out"]
         self._simulation = VerilogSimulation(built, [*inputs, "rst"], trace)
 

@@ -95,7 +95,7 @@ def test_what_was_built_is_found_again_and_a_damaged_one_is_built_again(simulato
     made, announced = [], []
 
     def make():
-        made.append(Toy())
+        made.append(to_verilog(Toy()))
         return made[-1]
 
     def build():
@@ -118,9 +118,8 @@ def test_what_was_built_is_found_again_and_a_damaged_one_is_built_again(simulato
 def test_a_build_that_fails_is_quoted_and_leaves_nothing(simulator, tmp_path, monkeypatch, capfd):
     need(simulator)
     monkeypatch.setenv("ZEROPOINT_CACHE", str(tmp_path))
-    monkeypatch.setattr(verilog_build, "to_verilog", lambda design, name: f"module {name}(clk);\n  nonsense\n")
     with pytest.raises(ZeropointError, match=rf"^engine {simulator}: building failed with status 1: .+"):
-        verilog_build.build(simulator, Toy, b"nonsense")
+        verilog_build.build(simulator, lambda: "module zeropoint(clk);\n  nonsense\n", b"nonsense")
     assert [*(tmp_path / simulator).iterdir()] == []
     assert capfd.readouterr() == ("", "")
 
@@ -130,7 +129,7 @@ def test_an_unusable_cache_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("ZEROPOINT_CACHE", str(tmp_path / "file"))
     with pytest.raises(ZeropointError, match=r"^engine icarus keeps compiled simulators in '.*/file/icarus', which "):
-        verilog_build.build("icarus", Toy, b"1")
+        verilog_build.build("icarus", str, b"1")
 
 
 # Running

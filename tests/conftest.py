@@ -1,0 +1,6 @@
+def pytest_addoption(parser):
+    parser.addoption(
+        "--engine",
+        choices=["amaranth", "verilator", "icarus"],
+        help="run all component tests on this engine alone (tests/hw)",
+    )

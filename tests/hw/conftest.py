@@ -1,0 +1,61 @@
+"""Component tests on several engines: the same test, Amaranth's simulator and the Verilog in Verilator or Icarus."""
+
+import pytest
+from support.engines import need
+
+from zeropoint_sim import bench
+from zeropoint_sim.verilog_bench import NotInVerilog
+
+#: Tests of which the first variant runs on Verilog in the fast suite, one for each part of the datapath that decides
+#: values; in the long suite the first variants of all tests do.
+FAST = {
+    "test_mac",
+    "test_writer",
+}
+
+#: Variants of a test that run on Verilog in the long suite. Each builds a simulator of its own.
+VARIANTS = 1
+
+
+@pytest.fixture(autouse=True)
+def engine(request):
+    """The engine on which the benches of a test run."""
+    name = getattr(request, "param", "amaranth")
+    with bench.engine(need(name)):
+        yield name
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """Skip a test that looks into a component, where only its ports are there."""
+    outcome = yield
+    if outcome.excinfo is not None and issubclass(outcome.excinfo[0], NotInVerilog):
+        outcome.force_exception(pytest.skip.Exception(f"on Verilog: {outcome.excinfo[1]}"))
+
+
+def pytest_generate_tests(metafunc):
+    if "run_bench" not in vars(metafunc.module) and "products" not in vars(metafunc.module):
+        return
+    asked = metafunc.config.getoption("--engine")
+    engines = [asked] if asked else ["amaranth", "verilator"]
+    metafunc.parametrize("engine", engines, indirect=True)
+
+
+def pytest_collection_modifyitems(config, items):
+    kept, left, seen = [], [], {}
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        name = callspec.params.get("engine", "amaranth") if callspec and "engine" in item.fixturenames else "amaranth"
+        if name == "amaranth" or config.getoption("--engine"):
+            kept.append(item)
+            continue
+        key = (item.path, item.originalname)
+        seen[key] = seen.get(key, 0) + 1
+        if seen[key] > VARIANTS:
+            left.append(item)
+            continue
+        if item.originalname not in FAST:
+            item.add_marker(pytest.mark.slow)
+        kept.append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
