@@ -4,7 +4,8 @@ Benches see ports only, since these are what the Verilog has. They run in this p
 simulator; the simulator's process is asked once for each cycle, and once whenever a bench looks at outputs.
 """
 
-from collections.abc import Callable, Generator, Sequence
+import random
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Tick:
         self.edge = edge
         self.sampled: tuple[Any, ...] = ()
         self._count = 1
+        self._until: Any = None
 
     def sample(self, *values: Any) -> "Tick":
         """Return this, so that awaiting it gives the values before the clock's edge."""
@@ -40,10 +42,25 @@ class Tick:
         self._count = count
         return self
 
+    def until(self, condition: Any) -> "Tick":
+        """Return this, so that awaiting it ends with the first cycle in which ``condition`` is not 0."""
+        self._until = condition
+        return self
+
     def __await__(self) -> Generator[Any, None, tuple[Any, ...]]:
+        if self._until is not None:
+            wanted, self.sampled = self.sampled, (*self.sampled, self._until)
+            yield self
+            while not self._ctx.before_edge(self._until):
+                yield self
+            return tuple(self._ctx.before_edge(value) for value in wanted)
         for _ in range(self._count):
             yield self
         return (True, False, *(self._ctx.before_edge(value) for value in self.sampled))
+
+    async def __aiter__(self) -> AsyncIterator[tuple[Any, ...]]:
+        while True:
+            yield await self
 
 
 class VerilogContext:
@@ -69,6 +86,7 @@ class VerilogContext:
                     self.inputs[name] = signal.init & (1 << len(signal)) - 1
         self.changed = dict(self.inputs)
         self.simulation: VerilogSimulation
+        self._random = random.Random(0)
         self._settled: dict[str, int] = {}
         self._before: dict[str, int] = {}
 
@@ -124,9 +142,13 @@ class VerilogContext:
     def _numbers(self, do: str, names: list[str]) -> dict[str, int]:
         changed, self.changed = self.changed, {}
         values = self.simulation.request(do, set=changed, get=names)
-        for name, value in zip(names, values, strict=True):
-            assert not isinstance(value, str), f"port '{name}' has bits that are neither 0 nor 1: {value}"
-        return dict(zip(names, values, strict=True))
+        return {name: self._bits(value) for name, value in zip(names, values, strict=True)}
+
+    def _bits(self, value: int | str) -> int:
+        """Return a number; bits that are neither 0 nor 1, as before the first clock edge, become random ones."""
+        if isinstance(value, int):
+            return value
+        return int("".join(bit if bit in "01" else str(self._random.getrandbits(1)) for bit in value), 2)
 
     def _port(self, signal: Signal) -> str:
         if id(signal) not in self.ports:

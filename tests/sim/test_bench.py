@@ -6,9 +6,20 @@ from amaranth.hdl import Array, Module, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+from support.engines import need
+from support.gateware import refused
 
 from zeropoint.host.transport import Watchdog
-from zeropoint_sim.bench import Stalls, collect, drive, get, put, run_bench
+from zeropoint_sim.bench import Stalls, collect, drive, engine, get, put, run_bench
+from zeropoint_sim.verilog_bench import NotInVerilog
+
+
+@pytest.fixture(params=["amaranth", "verilator", "icarus"])
+def on_every_engine(request):
+    """Run the test's benches on each engine in turn."""
+    with engine(need(request.param)):
+        yield
+
 
 PAIR = data.StructLayout({"a": signed(8), "b": 4})
 
@@ -53,6 +64,7 @@ class Pipeline(wiring.Component):
         return m
 
 
+@pytest.mark.usefixtures("on_every_engine")
 @pytest.mark.parametrize("stalls", [(None, None), (Stalls(1), None), (None, Stalls(2, 0.8)), (Stalls(3), Stalls(4))])
 def test_values_pass_in_order(stalls):
     dut = Queue(signed(16))
@@ -67,6 +79,7 @@ def test_values_pass_in_order(stalls):
     run_bench(dut, source, sink, deadline=2000)
 
 
+@pytest.mark.usefixtures("on_every_engine")
 def test_structures_pass():
     dut = Queue(PAIR)
     received = []
@@ -81,6 +94,7 @@ def test_structures_pass():
     assert [(int(value.a), int(value.b)) for value in received] == [(-3, 9), (4, 0)]
 
 
+@pytest.mark.usefixtures("on_every_engine")
 def test_pipeline_rows_come_out_whatever_the_gaps():
     dut = Pipeline()
     rows = np.random.default_rng(0).integers(-128, 128, (50, 2))
@@ -108,6 +122,7 @@ def test_combinational_component_needs_no_domain():
     run_bench(m, bench, deadline=10)
 
 
+@pytest.mark.usefixtures("on_every_engine")
 @pytest.mark.parametrize("wait", ["put", "until", "repeat", "for"])
 def test_stuck_bench_is_named_and_ends_cleanly(wait, recwarn):
     dut = Queue(8, fault="stuck")
@@ -132,6 +147,7 @@ def test_stuck_bench_is_named_and_ends_cleanly(wait, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.usefixtures("on_every_engine")
 def test_failed_assertion_comes_through_while_others_wait(recwarn):
     dut = Queue(8)
 
@@ -197,3 +213,103 @@ def test_stalls_repeat_with_their_seed(capsys):
     assert capsys.readouterr().out.startswith("Stalls(seed=1, probability=0.3)\n")
     with pytest.raises(ValueError, match=r"^probability must be at least 0 and below 1, not 1$"):
         Stalls(1, 1)
+
+
+class Parts(wiring.Component):
+    """Parts of a word, a cycle late, and nothing of one without bits."""
+
+    def __init__(self):
+        super().__init__(
+            {
+                "given": In(data.ArrayLayout(signed(5), 3)),
+                "pair": In(PAIR),
+                "nothing": In(0),
+                "later": Out(data.ArrayLayout(signed(5), 3)),
+                "sum": Out(signed(9)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.later.eq(self.given)
+        m.d.comb += self.sum.eq(self.pair.a + self.pair.b)
+        return m
+
+
+@pytest.mark.usefixtures("on_every_engine")
+def test_parts_of_ports_are_set_and_looked_at():
+    dut = Parts()
+
+    async def bench(ctx):
+        ctx.set(dut.given, [1, -2, 15])
+        ctx.set(dut.given[0], -16)
+        ctx.set(dut.pair.a, -100)
+        ctx.set(dut.pair.b, 15)
+        ctx.set(dut.nothing, 0)
+        assert ctx.get(dut.nothing) == 0
+        # Without a clock edge between.
+        assert ctx.get(dut.sum) == -85
+        ctx.set(dut.pair, {"a": 127, "b": 1})
+        assert ctx.get(dut.sum) == 128
+        assert [ctx.get(dut.later[index]) for index in range(3)] == [0, 0, 0]
+        _, _, before = await ctx.tick().sample(dut.later[2])
+        assert before == 0
+        assert [ctx.get(dut.later[index]) for index in range(3)] == [-16, -2, 15]
+        assert ctx.get(dut.later.as_value()) == ctx.get(dut.given.as_value()) == (15 << 10 | 30 << 5 | 16)
+        ctx.set(dut.given.as_value(), -1)
+        (last,) = await ctx.tick().sample(dut.later[2]).until(dut.later[1])
+        assert last == 15
+        assert ctx.get(dut.later[1]) == -1
+
+    run_bench(dut, bench, deadline=20)
+
+
+@pytest.mark.usefixtures("on_every_engine")
+def test_benches_take_turns_and_a_background_one_need_not_end():
+    dut = Pipeline()
+    seen = []
+
+    async def first(ctx):
+        for value in range(5):
+            ctx.set(dut.a, value)
+            await ctx.tick()
+
+    async def second(ctx):
+        for _ in range(5):
+            # The first has had its turn in this cycle.
+            seen.append(ctx.get(dut.a))
+            await ctx.tick()
+
+    async def always(ctx):
+        while True:
+            ctx.set(dut.b, 7)
+            await ctx.tick()
+
+    run_bench(dut, first, second, deadline=10, background=[always])
+    assert seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["verilator", "icarus"])
+def test_what_is_no_port_is_refused_on_verilog(name):
+    with engine(need(name)):
+        inner = Signal()
+
+        async def look(ctx):
+            ctx.get(inner)
+
+        async def force(ctx):
+            ctx.set(dut.total, 1)
+
+        async def compute(ctx):
+            ctx.get(dut.a + 1)
+
+        for bench, message in (
+            (look, "signal 'inner' is no port of the component"),
+            (force, "port 'total' is no input"),
+            (compute, "is no part of a port"),
+        ):
+            dut = Pipeline()
+            with pytest.raises(NotInVerilog, match=message):
+                run_bench(dut, bench, deadline=10)
+        with refused(NotInVerilog, "Module has no signature"):
+            run_bench(Module(), look, deadline=10)
