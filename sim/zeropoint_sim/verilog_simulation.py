@@ -18,6 +18,9 @@ from zeropoint_sim.waveforms import Recorder
 #: Seconds that a simulator may take to start.
 _START_LIMIT = 120.0
 
+#: Seconds that a simulator may take to end, with waveforms to write.
+_END_LIMIT = 60
+
 #: Nanoseconds of a clock cycle, as in ``cocotb_server``.
 PERIOD = 1000
 
@@ -50,6 +53,8 @@ class VerilogSimulation:
         folder = Path(self._folder.name)
         self._recorder: Recorder | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        #: Seconds that it may take to end by itself.
+        self._patience = 0
         self._socket: socket.socket | None = None
         self._log = folder / "log"
         try:
@@ -68,6 +73,7 @@ class VerilogSimulation:
                 environment = {"ZEROPOINT_SOCKET": str(folder / "socket"), "ZEROPOINT_INPUTS": json.dumps([*inputs])}
                 self._start(built, environment, arguments)
                 self._socket = self._accept(listener)
+                self._patience = _END_LIMIT
             self._stream: Any = self._socket.makefile("rwb")
         except BaseException:
             self._end()
@@ -118,10 +124,13 @@ class VerilogSimulation:
         if self._socket is None:
             raise RuntimeError("the simulation has ended")
         line = b""
+        # Whoever interrupts a request does not wait for its end.
+        self._patience = 0
         with suppress(OSError):
             self._stream.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
             self._stream.flush()
             line = self._stream.readline()
+        self._patience = _END_LIMIT
         if not line:
             error = self._failed("ended unexpectedly")
             self._end()
@@ -161,7 +170,7 @@ class VerilogSimulation:
         if process is not None:
             try:
                 # It ends by itself when nobody asks any more.
-                process.wait(timeout=30 if connection is not None else 0)
+                process.wait(timeout=self._patience)
             except subprocess.TimeoutExpired:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

@@ -6,11 +6,15 @@ from support.engines import need
 from zeropoint_sim import bench
 from zeropoint_sim.verilog_bench import NotInVerilog
 
-#: Tests of which the first variant runs on Verilog in the fast suite, one for each part of the datapath that decides
-#: values; in the long suite the first variants of all tests do.
+#: Tests of which the first variant runs on Verilog in the fast suite, from the parts that decide values and addresses; in
+#: the long suite the first variants of all tests do.
 FAST = {
     "test_mac",
-    "test_writer",
+    "test_bits_are_those_of_the_golden_model",
+    "test_every_accumulation",
+    "test_activations_at_any_address",
+    "test_addresses_and_counts",
+    "test_runs_to_the_end_and_again",
 }
 
 #: Variants of a test that run on Verilog in the long suite. Each builds a simulator of its own.

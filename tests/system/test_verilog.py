@@ -1,11 +1,14 @@
 """``zeropoint verilog``: what it writes is whole, the same every time, and a program's folder besides."""
 
 import hashlib
+import json
+import os
 import re
 
 import numpy as np
 import pytest
 from support.command_line import process, zeropoint_command
+from support.engines import need
 from support.files import write_model
 from support.random_models import random_model
 
@@ -67,3 +70,64 @@ def test_the_folder_is_a_program_to_simulate(tmp_path):
     files = ["--input", x, "--output", tmp_path / "y.npy", "--program", tmp_path / "v"]
     zeropoint_command("simulate", model, *files, "--engine", "amaranth").done()
     assert np.load(tmp_path / "y.npy").size
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ("icarus", "engine icarus needs Icarus Verilog, and iverilog is not there; install it (Debian and Ubuntu: apt"),
+        ("verilator", "engine verilator needs perl; install it (Debian and Ubuntu: apt install perl)"),
+    ],
+)
+def test_a_missing_simulator_is_one_line_that_says_how_to_get_it(tmp_path, engine, message):
+    need(engine)
+    model, x = write_model(tmp_path, random_model(2), count=1)
+    files = ["--input", x, "--output", tmp_path / "y.npy"]
+    outcome = process("simulate", model, *files, "--engine", engine, environment={"PATH": str(tmp_path)})
+    assert outcome.error().startswith(f"zeropoint: error: {message}")
+    assert not (tmp_path / "y.npy").exists()
+
+
+@pytest.mark.parametrize("engine", ["verilator", pytest.param("icarus", marks=pytest.mark.slow)])
+def test_simulate_on_the_verilog_with_waveforms_and_tensors(tmp_path, engine):
+    model, x = write_model(tmp_path, random_model(2), count=2)
+    files = ["--input", x, "--output", tmp_path / "y.npy", "--trace", tmp_path / "t.vcd", "--json", tmp_path / "r.json"]
+    outcome = zeropoint_command("simulate", model, *files, "--tensors", "--engine", need(engine), *OPTIONS).done()
+    assert f"engine: {engine}" in outcome.stdout
+    assert "2/2 inferences bit-exact" in outcome.stdout
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["engine"], report["mismatches"]) == (engine, 0)
+    # Two edges of the clock in each cycle of the first inference, with its input and output.
+    edges = (tmp_path / "t.vcd").read_text().count("\n#")
+    assert 2 * report["cycles"][0] < edges < 2 * report["cycles"][0] + 1000
+
+
+#: Executed before a command: the simulator is asked for reads without end, and SIGINT arrives meanwhile.
+INTERRUPTED = """
+import os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from zeropoint_sim import verilog_simulation
+real = verilog_simulation.VerilogSimulation.request
+def request(self, do, **given):
+    if do != "run":
+        return real(self, do, **given)
+    open("pid", "w").write(str(self._child.pid))
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    return real(self, "read", address=0, count=10**9, stride=0)
+verilog_simulation.VerilogSimulation.request = request
+"""
+
+
+def test_an_interrupted_simulation_leaves_no_process_and_no_file(tmp_path):
+    need("verilator")
+    model, x = write_model(tmp_path, random_model(2), count=1)
+    before = sorted(entry.name for entry in tmp_path.iterdir())
+    files = ["--input", x, "--output", tmp_path / "y.npy", "--trace", tmp_path / "t.vcd"]
+    arguments = ["simulate", model, *files, "--engine", "verilator", *OPTIONS]
+    outcome = process(*arguments, before=INTERRUPTED, folder=tmp_path)
+    assert outcome.status == 130, outcome
+    pid = int((tmp_path / "pid").read_text())
+    (tmp_path / "pid").unlink()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(pid, 0)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == before
