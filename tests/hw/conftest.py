@@ -6,8 +6,8 @@ from support.engines import need
 from zeropoint_sim import bench
 from zeropoint_sim.verilog_bench import NotInVerilog
 
-#: Tests of which the first variant runs on Verilog in the fast suite, one of each part that decides values or addresses;
-#: in the long suite the first variants of all tests do.
+#: Tests of which the first variant runs on Verilog in the fast suite, one of each part that decides values or
+#: addresses; in the long suite the first variants of all tests do.
 FAST = {
     "test_mac",
     "test_bits_are_those_of_the_golden_model",

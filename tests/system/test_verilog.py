@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
