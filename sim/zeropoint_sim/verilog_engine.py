@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeropoint.errors import ZeropointError
+from zeropoint.host.transport import bus_words, no_answer, still_busy
 from zeropoint_hw.host import HostBusSignature
 from zeropoint_hw.isa import Command
 from zeropoint_hw.verilog import to_verilog
 from zeropoint_sim import verilog_build
-from zeropoint_sim.transport import bus_words, no_answer, still_busy
 from zeropoint_sim.verilog_simulation import VerilogSimulation
 
 #: Words that a request carries.
@@ -20,7 +20,7 @@ _CHUNK = 1 << 14
 
 
 class VerilogEngine:
-    """A :class:`zeropoint_sim.transport.Transport` to a component's Verilog in a simulator.
+    """A :class:`zeropoint.host.transport.Transport` to a component's Verilog in a simulator.
 
     Parameters
     ----------

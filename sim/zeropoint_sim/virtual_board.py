@@ -16,9 +16,8 @@ from zeropoint.errors import ZeropointError
 from zeropoint.host.device import program_hash
 from zeropoint_hw.config import AcceleratorConfig, WeightSource
 from zeropoint_hw.linked import LinkedAccelerator
-from zeropoint_sim import cxxrtl_build
+from zeropoint_sim import cxxrtl_build, design
 from zeropoint_sim.line_faults import Faults, FaultyLine
-from zeropoint_sim import design
 
 #: Clock cycles of a bit: as few as the link takes, so that there is little to simulate.
 DIVISOR = 4

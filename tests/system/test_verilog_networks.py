@@ -12,12 +12,12 @@ from zeropoint import golden
 from zeropoint.compiler import compile_model
 from zeropoint.compiler.configure import configure
 from zeropoint.compiler.trim import trim
+from zeropoint.host.driver import Driver
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Command, Region, Register, address
 from zeropoint_sim import cxxrtl_build
 from zeropoint_sim.bench import Stalls
 from zeropoint_sim.design import accelerator
-from zeropoint_sim.driver import Driver
 from zeropoint_sim.verilog_engine import VerilogEngine
 
 #: Of its own for each PE kind, lanes and columns.

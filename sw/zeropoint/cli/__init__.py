@@ -6,8 +6,8 @@ Modules:
 - ``failures``: what goes wrong, as one line and an exit status.
 - ``options``: arguments and options that several commands have.
 - ``terminal``: tables, notes and progress bars.
-- ``demo``, ``quantize``, ``info``, ``export``, ``golden``, ``compile``, ``simulate``, ``run``, ``verilog``, ``doctor``: a
-  command each; ``simulation`` is what ``demo`` and ``simulate`` share.
+- ``demo``, ``quantize``, ``info``, ``export``, ``golden``, ``compile``, ``simulate``, ``run``, ``verilog``,
+  ``doctor``: a command each; ``simulation`` is what ``demo`` and ``simulate`` share.
 """
 
 import signal
