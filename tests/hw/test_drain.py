@@ -13,7 +13,7 @@ from zeropoint_sim.bench import Stalls, run_bench
 SHAPES = [(1, 1), (4, 4), (4, 2), (4, 1), (8, 8), (8, 4), (8, 1)]
 
 
-def drain_config(columns, requantizers, pe=PEKind.MAC, accumulator_width=32):
+def drain_config(columns, requantizers, pe=PEKind.MAC, accumulator_width=0):
     return AcceleratorConfig(
         lanes=columns,
         columns=columns,
@@ -72,7 +72,7 @@ def check(config, jobs):
             if cycle in beats_due:
                 level, values = beats_due.pop(cycle)
                 assert ctx.get(dut.beat_level) == level
-                got = unpacked(ctx.get(dut.values.as_value()), 32, config.requantizers, signed=True)
+                got = unpacked(ctx.get(dut.values.as_value()), config.value_width, config.requantizers, signed=True)
                 np.testing.assert_array_equal(got, values)
             ctx.set(dut.start, 0)
             ctx.set(dut.done, 0)
@@ -120,7 +120,8 @@ def test_beats_and_parameter_addresses(columns, requantizers, pe):
 
 @pytest.mark.parametrize("pe", PEKind)
 def test_narrow_accumulators_keep_their_sign(pe):
-    config = drain_config(4, 2, pe, accumulator_width=21)
+    least = drain_config(4, 2, pe).accumulator_widths[0]
+    config = drain_config(4, 2, pe, accumulator_width=least + 1)
     check(config, [Job(config, Instruction(beats=2, weight_zero_point=77), np.random.default_rng(1))])
 
 
