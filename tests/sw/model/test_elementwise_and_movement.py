@@ -172,7 +172,7 @@ def test_only_uint8_is_rescaled_by_concatenation(dtype: str) -> None:
 def test_only_requantize_changes_the_type() -> None:
     y = Tensor("y", (4, 4, 2), "uint8", TENTH)
     model(Requantize(**XY), y=y)
-    with pytest.raises(ZeropointError, match=r"inputs and output must all be int8 or all be uint8$"):
+    with pytest.raises(ZeropointError, match=r"inputs and output must all be int8, all uint8 or all int16$"):
         model(LeakyRelu(**XY, alpha=0.5), y=y)
 
 

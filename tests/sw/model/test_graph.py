@@ -148,13 +148,13 @@ def test_too_many_operators() -> None:
         ({"x": activation("x", (2**20, 2**9))}, r"tensor 'x' has shape .* give 268435456 elements at most"),
         ({"w": replace(constant("w", (2, 3)), shape=(3, 2))}, r"tensor 'w' is declared int8\(3, 2\), but its data"),
         ({"w": replace(constant("w", (2, 3)), dtype="uint8")}, r"tensor 'w' is declared uint8\(2, 3\), but its data"),
-        ({"x": activation("x", (3,), "float32")}, r"tensor 'x' must be int8, uint8 or int32 with scales, not float32"),
-        ({"x": activation("x", (3,), "int16")}, r"tensor 'x' must be int8, uint8 or int32 with scales, not int16"),
-        ({"x": Tensor("x", (3,), "int8")}, r"tensor 'x' must be int8, uint8 or int32 with scales, not int8"),
-        ({"x": activation("x", (3,), "int32")}, r"activation 'x' must be int8 or uint8 with one scale"),
+        ({"x": activation("x", (3,), "float32")}, r"tensor 'x' must be int8, uint8, int16 or int32 with scales, not float32"),
+        ({"x": activation("x", (3,), "int16")}, r"tensor 'x' is int16 and must have zero points of 0"),
+        ({"x": Tensor("x", (3,), "int8")}, r"tensor 'x' must be int8, uint8, int16 or int32 with scales, not int8"),
+        ({"x": activation("x", (3,), "int32")}, r"activation 'x' must be int8, uint8 or int16 with one scale"),
         (
             {"x": activation("x", (3,), quantization=Quantization((1.0,) * 3, (0,) * 3, 0))},
-            r"activation 'x' must be int8 or uint8 with one scale",
+            r"activation 'x' must be int8, uint8 or int16 with one scale",
         ),
         (
             {"x": activation("x", (3,), quantization=Quantization((1.0,), (128,)))},
@@ -183,7 +183,7 @@ def test_too_many_operators() -> None:
         ({"x": constant("x", (3,))}, r"the model's input 'x' is not an activation tensor"),
         ({"y": constant("y", (2,))}, r"operator 'fc' \(FullyConnected\): output 'y' is a constant"),
         ({"y": activation("y", (3,))}, r"operator 'fc' .*: output 'y' is declared \(3,\), but is \(2,\)"),
-        ({"y": activation("y", (2,), "uint8")}, r"operator 'fc' .*: inputs and output must all be int8 or all"),
+        ({"y": activation("y", (2,), "uint8")}, r"operator 'fc' .*: inputs and output must all be int8, all uint8 or"),
     ],
 )  # fmt: skip
 def test_wrong_tensors(tensors: dict[str, Tensor], message: str) -> None:
