@@ -126,8 +126,8 @@ class AcceleratorConfig:
         Tables of 256 bytes, up to 15: LOGISTIC and LEAKY_RELU take one each, and inputs of CONCATENATION whose scale
         changes.
     accumulator_width
-        Bits of an accumulator, 20 to 32; for minifloat, those of a product, or up to 15 more. The compiler refuses a
-        layer whose worst case does not fit. 0, the default, takes the most.
+        Bits of an accumulator, 20 to 32; 36 to 48 for activations of 16 bits; for minifloat, those of a product, or up
+        to 15 more. The compiler refuses a layer whose worst case does not fit. 0, the default, takes the most.
     activation_bytes
         Size of the activation memory: a multiple of ``lanes``, at most 2^20.
     weight_bytes
