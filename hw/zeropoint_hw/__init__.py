@@ -6,8 +6,8 @@ Modules, in the order in which data meets them:
 - ``isa``: the layer program's instruction and the host's address map (imports no Amaranth).
 - ``loops``: the sequencer's loop nest and the address generators behind it.
 - ``memory``: activation memory with reads and writes at any byte address; weight, parameter and program memories.
-- ``multiplier``: a multiplier in a DSP block with its registers; ``lut_multiplier``: one of adders; ``barrel``: products
-  with powers of two; ``float_product``: those of minifloats.
+- ``multiplier``: a multiplier in a DSP block with its registers; ``lut_multiplier``: one of adders; ``barrel``:
+  products with powers of two; ``float_product``: those of minifloats.
 - ``pe``: the processing elements made of them.
 - ``history``: earlier activations of a row, for depthwise convolution.
 - ``array``: lanes × columns processing elements, an ``adder_tree`` and an accumulator a column.

@@ -253,8 +253,8 @@ def test_every_field_of_the_configuration_is_an_option_and_a_key(tmp_path):
     texts = field_texts(AcceleratorConfig)
     assert all(len(text) > 10 for text in texts.values())
     assert texts["accumulator_width"] == (
-        "Bits of an accumulator, 20 to 32; 36 to 48 for activations of 16 bits; for minifloat, those of a product, or up "
-        "to 15 more. The compiler refuses a layer whose worst case does not fit. 0, the default, takes the most."
+        "Bits of an accumulator, 20 to 32; 36 to 48 for activations of 16 bits; for minifloat, those of a product, or "
+        "up to 15 more. The compiler refuses a layer whose worst case does not fit. 0, the default, takes the most."
     )
     options = []
     for name, value in changed.items():
