@@ -82,6 +82,13 @@ def test_integers_lose_little(
     assert abs(accuracy(outputs, labels) - float_accuracy) <= points
 
 
+def test_powers_of_two_need_training(model: FloatModel, calibration: Any, images: Any, labels: Any) -> None:
+    """Ristretto's weights of 4 bits, as the README tells of them."""
+    quantized = quantize(model, calibration, scheme=Scheme.POW2)
+    outputs = golden.run(quantized, quantized.tensor(quantized.input).quantize(images))
+    assert accuracy(outputs, labels) == pytest.approx(52.1, abs=1)
+
+
 def test_weights_of_four_bits_are_missed(model: FloatModel, calibration: Any, images: Any, labels: Any) -> None:
     """A negative control: a network that is damaged does lose accuracy."""
     images, labels = images[:2000], labels[:2000]

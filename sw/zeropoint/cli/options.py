@@ -25,7 +25,7 @@ Configured = Callable[["QuantizedModel"], AcceleratorConfig]
 PATH = click.Path(path_type=Path)
 
 #: The fields that ``zeropoint.compiler.configure`` chooses where no option does.
-_BY_NETWORK = ("requantizer", "pe", "weight_bits", "weight_zero")
+_BY_NETWORK = ("requantizer", "pe", "weight_bits", "activation_bits", "exponent_bits", "weight_zero")
 
 model_argument = click.argument("model", type=PATH)
 

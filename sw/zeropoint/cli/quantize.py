@@ -31,8 +31,8 @@ NOISE_SAMPLES = 256
 @click.option(
     "--bits",
     type=int,
-    help="For --scheme inq, weights of 2 to 5 bits [default: 5]; for fixed, dynamic-fixed and minifloat, weights and "
-    "activations of 2 to 8 bits, or 16 [default: 8].",
+    help="For --scheme inq, weights of 2 to 5 bits [default: 5]; for pow2, weights of 4; for fixed, dynamic-fixed and "
+    "minifloat, weights and activations of 2 to 8 bits [default: 8], for the first two also of 16.",
 )
 @click.option(
     "--exponent-bits",

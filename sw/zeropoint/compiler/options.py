@@ -11,6 +11,8 @@ from zeropoint.files import read_bytes
 from zeropoint_hw.config import AcceleratorConfig
 
 _KEYS = tuple(field.name for field in fields(AcceleratorConfig))
+#: The fields of which the kind of PE says what they may be.
+_BY_KIND = ("weight_bits", "weight_zero", "activation_bits", "exponent_bits", "accumulator_width", "requantizer")
 _TABLE = "accelerator"
 _MAX_FILE_BYTES = 64 << 10
 
@@ -43,14 +45,17 @@ def load_fields(path: Path | None, overrides: Mapping[str, Any] | None = None) -
     for key in given:
         if key not in _KEYS:
             raise ZeropointError(f"configuration option {key!r} is unknown; there are {quoted_list(_KEYS, len(_KEYS))}")
+    # What a field may be can follow from the kind of PE, which the network chooses where nobody else does.
+    together = entries | given
+    known = together if "pe" in together else {key: each for key, each in together.items() if key not in _BY_KIND}
     try:
-        AcceleratorConfig.from_dict(entries | given)
+        AcceleratorConfig.from_dict(known)
     except (TypeError, ValueError) as error:
         # The message begins with the field that is wrong.
         key = str(error).split(" ", 1)[0]
         where = f"'{path}'" if key in entries and key not in given else "configuration"
         raise ZeropointError(f"{where}: {error}") from None
-    return entries | given
+    return together
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from zeropoint.model import (
     Softmax,
     Tensor,
 )
+from zeropoint.numerics.minifloat import MinifloatFormat
 
 Array = npt.NDArray[Any]
 Weighted = Conv2D | DepthwiseConv2D | FullyConnected
@@ -66,10 +67,12 @@ def _check(model: QuantizedModel, operator: Operator) -> None:
         what = "its second input is a constant"
     elif getattr(operator, "value", None) not in (None, target.zero_point):
         what = "it pads with something other than the zero point"
+    elif isinstance(target.format, MinifloatFormat):
+        what = "its output are minifloats, which QDQ does not know; quantize to integers for other tools"
     elif target.format is not None or target.dtype == "int16":
         what = f"its output has {target.bits} bits, which QDQ does not say; quantize with 8 for other tools"
     elif isinstance(operator, Weighted) and not _fits_int8(model.tensor(operator.weights)):
-        what = "its weights reach 2^7, which int8 does not hold; quantize with fewer bits for other tools"
+        what = "its weights reach 2^7, which int8 does not hold; choose a scheme of int8 weights for other tools"
     if what:
         raise ZeropointError(f"operator '{operator.name}' ({operator.kind}) cannot be exported to ONNX: {what}")
 

@@ -23,7 +23,7 @@ from typing import TypeVar
 import numpy.typing as npt
 
 from zeropoint.errors import ZeropointError, quoted_list
-from zeropoint.model import FloatModel, QuantizedModel
+from zeropoint.model import FloatModel, QuantizedModel, Softmax
 from zeropoint.quantize import means
 from zeropoint.quantize.affine import AFFINE_INT8, AFFINE_UINT8
 from zeropoint.quantize.calibration import CalibrationMethod
@@ -130,6 +130,12 @@ def quantize(
         raise ZeropointError(f"the scheme '{scheme.value}' has {allowed} bits, not {bits}")
     notes = {"scheme": scheme.value, "bits": str(bits)}
     original = model
+    for operator in model.operators:
+        if bits > 8 and isinstance(operator, Softmax):
+            raise ZeropointError(
+                f"operator '{operator.name}' (Softmax): there is no softmax of {bits} bits; end the network before it, "
+                f"where the classes have the same order, or quantize with 8"
+            )
     if scheme is Scheme.MINIFLOAT or bits > 8 or means_as_weights:
         model = means.means_as_weights(model)
     if scheme is not Scheme.MINIFLOAT and exponent_bits is not None:

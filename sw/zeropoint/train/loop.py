@@ -1,6 +1,7 @@
 """The loop of INQ: quantize a portion, retrain, measure, and so on, with checkpoints."""
 
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,17 @@ from zeropoint.files import atomic_file, check_writable
 from zeropoint.train.inq import Inq
 
 #: What can be wrong with a file that torch.load reads, or with a state dict in it.
-_LOADING_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.PickleError)
+_LOADING_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    pickle.PickleError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
