@@ -74,10 +74,19 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "scheme", [scheme for scheme in Scheme if scheme is not Scheme.MINIFLOAT], ids=lambda scheme: scheme.value
-)
-@pytest.mark.parametrize("config", SHAPES, ids=lambda config: f"{config.lanes}x{config.columns}-{config.pe}")
+def shapes_and_schemes():
+    """All of both; of schemes whose processing elements are their own, the fast suite has one array."""
+    for shape in SHAPES:
+        config, marks = (shape.values[0], shape.marks) if hasattr(shape, "marks") else (shape, ())
+        for scheme in Scheme:
+            if scheme is Scheme.MINIFLOAT:
+                continue
+            own = scheme in (Scheme.INQ, Scheme.POW2) and (config.lanes, config.columns) != (4, 4)
+            name = f"{config.lanes}x{config.columns}-{config.pe}-{scheme.value}"
+            yield pytest.param(config, scheme, id=name, marks=[*marks, pytest.mark.slow] if own else marks)
+
+
+@pytest.mark.parametrize(("config", "scheme"), shapes_and_schemes())
 def test_arrays_of_every_shape(config, scheme):
     model, x = demo(scheme)
     wanted = configure(model, {})

@@ -99,7 +99,7 @@ def test_the_layer_program_gives_the_golden_models_bits(name):
         np.testing.assert_array_equal(outputs(program, x[0]), expected[0])
 
 
-@pytest.mark.parametrize("name", ["e4m3 and narrower weights", "e2m1"])
+@pytest.mark.parametrize("name", ["e4m3 and narrower weights", pytest.param("e2m1", marks=pytest.mark.slow)])
 def test_the_hardware_gives_the_golden_models_bits(name):
     for seed in range(6):
         model = random_minifloats(seed, name)
