@@ -86,7 +86,7 @@ def shapes_and_schemes():
             yield pytest.param(config, scheme, id=name, marks=[*marks, pytest.mark.slow] if own else marks)
 
 
-@pytest.mark.parametrize(("config", "scheme"), shapes_and_schemes())
+@pytest.mark.parametrize(("config", "scheme"), list(shapes_and_schemes()))
 def test_arrays_of_every_shape(config, scheme):
     model, x = demo(scheme)
     wanted = configure(model, {})
