@@ -21,6 +21,7 @@ def compare(*arguments):
     return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_resources_of_single_pes(tmp_path):
     need_tools()
     files = "--json", tmp_path / "t.json", "--markdown", tmp_path / "t.md"

@@ -61,10 +61,10 @@ SHAPES = [
     AcceleratorConfig(lanes=1, columns=1),
     AcceleratorConfig(lanes=4, columns=4, pe="fold"),
     AcceleratorConfig(lanes=8, columns=8),
-    AcceleratorConfig(lanes=16, columns=8),
     *(
         pytest.param(config, marks=pytest.mark.slow)
         for config in (
+            AcceleratorConfig(lanes=16, columns=8),
             AcceleratorConfig(lanes=16, columns=4, pe="fold", requantizers=1),
             AcceleratorConfig(lanes=4, columns=16, requantizers=2),
             AcceleratorConfig(lanes=32, columns=2, pe="fold"),

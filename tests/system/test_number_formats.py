@@ -59,7 +59,9 @@ def test_the_layer_program_gives_the_golden_models_bits(name, lanes, columns):
         np.testing.assert_array_equal(outputs(program, x[0]), expected[0])
 
 
-@pytest.mark.parametrize("name", ["inq5", "ristretto", "mixed"])
+@pytest.mark.parametrize(
+    "name", ["inq5", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ristretto", "mixed"))]
+)
 def test_the_hardware_gives_the_golden_models_bits(name):
     """Without constants, of which a network on ``shift`` has none, all models run on one simulator."""
     for seed, model in models(name, (1, 2, 4, 5, 7, 8)):
