@@ -25,13 +25,14 @@ from zeropoint.model import (
     Softmax,
     Tensor,
 )
+from zeropoint.model.formats import format_integers
 from zeropoint.numerics import Integers
 from zeropoint.numerics.minifloat import MinifloatFormat, from_order, requantize
 from zeropoint.numerics.softmax import float_exponentials, normalized
 
 Planes = list[npt.NDArray[np.float64]]
 
-#: Sums of two planes of operands, both of the same shape as they are, without and with a weight's planes.
+#: Returns a layer's sums of products of a plane of activations and a plane of weights.
 Product = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
@@ -153,13 +154,7 @@ def add(model: QuantizedModel, operator: Add) -> Kernel:
     source, target = model.tensor(operator.input), model.tensor(operator.output)
     scaling, clamp = float_scaling(model, operator), clamp_limits(target, operator.clamp)
     form = _form(source)
-    kind: Any = object if form.greatest_integer >= 1 << 61 else np.int64
-
-    def integers(x: Array) -> Any:
-        significand, shift = form.significands(from_order(x, form))
-        return significand.astype(kind) << shift.astype(kind)
-
-    return lambda x, y: _rounded(integers(x) + integers(y), scaling.exponent, target, clamp)
+    return lambda x, y: _rounded(format_integers(form, x) + format_integers(form, y), scaling.exponent, target, clamp)
 
 
 def requantization(model: QuantizedModel, operator: Requantize) -> Kernel:
