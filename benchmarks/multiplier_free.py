@@ -158,12 +158,14 @@ def accelerator(
     }
 
 
-def single_pe(kind: Kind, device: Device, frequency: float, seeds: int, step: Callable[[str], None]) -> dict[str, Any]:
+def single_pe(
+    kind: Kind, operand_bits: int, device: Device, frequency: float, seeds: int, step: Callable[[str], None]
+) -> dict[str, Any]:
     """Return what one PE with its accumulator takes, and the clock that it reaches between shift registers."""
     config = AcceleratorConfig(**kind.fields, accumulator_width=ACCUMULATOR_WIDTH)
 
     def make() -> AccumulatingPE | InferredMac:
-        return AccumulatingPE(config) if kind.dsp else InferredMac(config)
+        return (AccumulatingPE if kind.dsp else InferredMac)(config, operand_bits)
 
     step(f"synthesis for {device.device}")
     taken = measure.resources(synthesize(make(), device, kind.dsp))
@@ -269,7 +271,7 @@ def title(part: str, document: Mapping[str, Any]) -> str:
     return {
         "accelerators": f"Accelerators with {document['array']} PEs on {ECP5.device}-{ECP5.speed}, "
         f"accuracy on {document['images']}",
-        "pes": f"Single PEs with accumulators of {ACCUMULATOR_WIDTH} bits",
+        "pes": f"Single PEs, activations of {document['operand_bits']} bits, accumulators of {ACCUMULATOR_WIDTH} bits",
         "arrays": f"Arrays of {document['array']} PEs on {ECP5.device}-{ECP5.speed}",
     }[part]
 
@@ -282,6 +284,13 @@ def title(part: str, document: Mapping[str, Any]) -> str:
     "--kind", "kinds", multiple=True, type=click.Choice(tuple(KINDS)), default=tuple(KINDS), help="Repeatable."
 )
 @click.option("--array", "array_text", default="8x8", show_default=True, metavar="LANESxCOLUMNS", help="Of PEs.")
+@click.option(
+    "--operand-bits",
+    type=click.IntRange(8, 9),
+    default=9,
+    show_default=True,
+    help="Bits of single PEs' activations: 9 with a zero point subtracted, as in an array.",
+)
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Placements, for the median.")
 @click.option("--no-place", is_flag=True, help="No Fmax, which takes ten minutes a seed for an accelerator with 8x8.")
 @click.option("--images", "limit", type=click.IntRange(min=1), help="Use only the first of the images.")
@@ -303,6 +312,7 @@ def main(
     parts: tuple[str, ...],
     kinds: tuple[str, ...],
     array_text: str,
+    operand_bits: int,
     seeds: int,
     no_place: bool,
     limit: int | None,
@@ -335,12 +345,15 @@ def main(
                 measured[part][name] = accelerator(kind, size, shown, networks, seeds, step)
             elif part == "pes":
                 devices = PE_DEVICES.items()
-                measured[part][name] = {each: single_pe(kind, *where, seeds, step) for each, where in devices}
+                measured[part][name] = {
+                    each: single_pe(kind, operand_bits, *where, seeds, step) for each, where in devices
+                }
             else:
                 measured[part][name] = array(kind, size, seeds, step)
 
     document = {
         "array": array_text,
+        "operand_bits": operand_bits,
         "images": shown.source if shown else None,
         "device": ECP5.device,
         "speed": ECP5.speed,

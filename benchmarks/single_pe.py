@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.adder_tree import add_carry
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.pe import OPERAND, PROCESSING_ELEMENTS
+from zeropoint_hw.pe import PROCESSING_ELEMENTS
 
 
 class _Accumulating(wiring.Component):
@@ -16,21 +16,23 @@ class _Accumulating(wiring.Component):
     ----------
     config
         Gives the kind of PE, the width of weights and that of the accumulator.
+    operand_bits
+        Bits of an activation: 9 with its zero point subtracted, 8 where zero points are 0.
 
     Members
     -------
-    activation : In(signed(9))
-        The activation, its zero point subtracted.
+    activation : In(signed(operand_bits))
+        The activation.
     weight : In(config.weight_bits)
         As it lies in the weight memory.
     total : Out(signed(accumulator_width))
         The sum.
     """
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    def __init__(self, config: AcceleratorConfig, operand_bits: int = 9) -> None:
         self._config = config
-        total = signed(config.accumulator_width)
-        super().__init__({"activation": In(OPERAND), "weight": In(config.weight_bits), "total": Out(total)})
+        operand, total = signed(operand_bits), signed(config.accumulator_width)
+        super().__init__({"activation": In(operand), "weight": In(config.weight_bits), "total": Out(total)})
 
 
 class AccumulatingPE(_Accumulating):
@@ -50,6 +52,7 @@ class InferredMac(_Accumulating):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        a, b, product = Signal(OPERAND), Signal(signed(len(self.weight))), Signal(signed(2 * OPERAND.width))
+        a, b = Signal.like(self.activation), Signal(signed(len(self.weight)))
+        product = Signal(signed(len(a) + len(b)))
         m.d.sync += [a.eq(self.activation), b.eq(self.weight), product.eq(a * b), self.total.eq(self.total + product)]
         return m

@@ -22,26 +22,28 @@ def compare(*arguments):
 
 
 @pytest.mark.slow
-def test_resources_of_single_pes(tmp_path):
+@pytest.mark.parametrize("operand_bits", [8, 9])
+def test_resources_of_single_pes(tmp_path, operand_bits):
     need_tools()
     files = "--json", tmp_path / "t.json", "--markdown", tmp_path / "t.md"
-    done = compare("--part", "pes", "--no-place", *files)
+    done = compare("--part", "pes", "--operand-bits", operand_bits, "--no-place", *files)
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads((tmp_path / "t.json").read_text())
     pes = document["pes"]
     assert set(pes) == set(KINDS)
-    assert set(document) == {"array", "images", "device", "speed", "tools", "pes"}
+    assert set(document) == {"array", "operand_bits", "images", "device", "speed", "tools", "pes"}
     for device in ("ecp5", "ice40"):
         luts = {name: pes[name][device]["lut"] for name in KINDS}
         # Fewer bits take less; all of them less than an int8 MAC without a DSP block, however it is made.
         assert luts["shift-5"] > luts["shift-4"] > luts["shift-3"] >= luts["shift-2"]
         assert 1.5 * luts["shift-5"] < luts["mac-lut"] < luts["mac-inferred"]
         assert [pes[name][device]["dsp"] for name in KINDS] == [1, 0, 0, 0, 0, 0, 0]
-    # The scale: a good PE in 62 LUT, an int8 MAC in LUTs in 158 as rows of adders.
-    assert pes["shift-5"]["ecp5"]["lut"] <= 66
+    # The scale: a good PE for 8 bits in 62 LUT and 57, an int8 MAC in LUTs in 158 as rows of adders.
+    assert pes["shift-5"]["ecp5"]["lut"] <= {8: 62, 9: 66}[operand_bits]
+    assert pes["shift-5"]["ice40"]["lut"] <= {8: 57, 9: 60}[operand_bits]
     assert pes["mac-lut"]["ecp5"]["lut"] <= 158
     lines = (tmp_path / "t.md").read_text().splitlines()
-    assert lines[0] == "Single PEs with accumulators of 24 bits:"
+    assert lines[0] == f"Single PEs, activations of {operand_bits} bits, accumulators of 24 bits:"
     assert len(lines) == 4 + len(KINDS)
     five = pes["shift-5"]["ecp5"]
     assert f"| shift, 5 bits | {five['lut']} | {five['ff']} | 0 | not placed |" in lines[-4]

@@ -12,9 +12,9 @@ from zeropoint_hw.isa import Instruction
 from zeropoint_sim.bench import run_bench
 
 
-def make(kind):
+def make(kind, operand_bits=9):
     config = AcceleratorConfig(**kind.fields, accumulator_width=24)
-    return AccumulatingPE(config) if kind.dsp else InferredMac(config)
+    return (AccumulatingPE if kind.dsp else InferredMac)(config, operand_bits)
 
 
 def total(pe, weights, activations):
@@ -32,12 +32,16 @@ def total(pe, weights, activations):
     return got[0]
 
 
+@pytest.mark.parametrize("operand_bits", [8, 9])
 @pytest.mark.parametrize("name", KINDS)
-def test_each_pe_adds_its_products(name):
+def test_each_pe_adds_its_products(name, operand_bits):
     kind = KINDS[name]
-    rng, pe = np.random.default_rng(1), make(kind)
+    rng, pe = np.random.default_rng(1), make(kind, operand_bits)
     config, still = AcceleratorConfig(lanes=1, columns=1, weight_bytes=1024, **kind.fields), Instruction()
-    codes, activations = random_codes(config, still, rng, 200), rng.integers(-256, 256, 200)
+    codes, activations = (
+        random_codes(config, still, rng, 200),
+        rng.integers(-1 << operand_bits - 1, 1 << operand_bits - 1, 200),
+    )
     weights = decoded(config, still, codes)[:, 0, 0]
     expected = int((activations * weights).sum())
     assert total(pe, codes[:, 0, 0], activations) == expected != 0

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.command_line import zeropoint_command
+from support.engines import assert_exact, simulated
 
 import zeropoint
 from zeropoint import arrays, float_reference, golden, importers
+from zeropoint.compiler.configure import configure
 from zeropoint.model import zp_file
 
 DEMO = Path(zeropoint.__file__).parent / "demo"
@@ -31,3 +33,5 @@ def test_the_accuracy_that_is_reported_is_that_of_the_network_that_is_written(tm
     assert share >= 0.92
     bits = [int(entry.rpartition(" ")[2]) for entry in model.metadata["bits"].split(", ")]
     assert min(bits) < max(bits) == 8
+    inputs = model.tensor(model.input).quantize(x[:2])
+    assert_exact(simulated(model, inputs, configure(model, {"lanes": 4, "columns": 4})))

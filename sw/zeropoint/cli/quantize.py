@@ -84,9 +84,9 @@ NOISE_SAMPLES = 256
     "--acceptable-loss",
     type=float,
     metavar="POINTS",
-    help="For --scheme dynamic-fixed, minifloat and pow2: look for the fewest bits, of each layer's weights and of "
-    "activations, with which the accuracy on the calibration data is at most so many percentage points below the float "
-    "network's.",
+    help="For --scheme dynamic-fixed, minifloat and pow2: look for the fewest bits, of each layer's weights, of its "
+    "outputs and of the inputs, with which the accuracy on the calibration data is at most so many percentage points "
+    "below the float network's.",
 )
 @click.option(
     "--labels",
@@ -162,7 +162,7 @@ def _print_found(found: Found) -> None:
     for group, trials in found.alone.items():
         curve = ", ".join(f"{trial.bits[group]}: {terminal.percent(trial.accuracy)}" for trial in trials)
         rows.append([group, found.bits[group], curve])
-    title = f"Narrowest formats, of {found.trials} networks tried"
+    title = f"Narrowest formats, of {len(found.trials)} networks tried"
     terminal.table(title, ["group", "bits", "accuracy with so many bits in this group alone"], rows)
     terminal.say(
         f"accuracy on the calibration data: {terminal.percent(found.accuracy)}, "

@@ -62,7 +62,7 @@ def observed_tensors(model: FloatModel) -> dict[str, list[str]]:
     before these operators, or after them, is the same. The output of SOFTMAX has a given scale, and its group nothing
     to cover.
     """
-    first = _groups(model)
+    first = activation_groups(model)
     given = _given(model)
     groups: dict[str, list[str]] = {name: [] for name in first.values() if name not in given}
     for name, group in first.items():
@@ -73,7 +73,7 @@ def observed_tensors(model: FloatModel) -> dict[str, list[str]]:
     return groups
 
 
-def _groups(model: FloatModel) -> dict[str, str]:
+def activation_groups(model: FloatModel) -> dict[str, str]:
     """Return the first tensor of its group for each activation."""
     first = {model.input: model.input}
     for operator in model.operators:
@@ -113,7 +113,7 @@ def convert(
         If a guarantee cannot be given, naming the operator.
     """
     quantizations = _activations(model, ranges, rules)
-    first, given = _groups(model), _given(model)
+    first, given = activation_groups(model), _given(model)
     tensors = {
         tensor.name: Tensor(
             tensor.name,
@@ -121,7 +121,7 @@ def convert(
             rules.dtype,
             quantizations[tensor.name],
             # What SOFTMAX gives has all 8 bits.
-            format=None if first[tensor.name] in given else rules.format,
+            format=None if first[tensor.name] in given else rules.groups.get(first[tensor.name], rules).format,
         )
         for tensor in model.activations()
     }
@@ -178,7 +178,7 @@ def _unused(name: str, operator: Operator, model: FloatModel, taken: Mapping[str
 def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -> dict[str, Quantization]:
     """Return the quantization of each activation."""
     observed = observed_tensors(model)
-    first = _groups(model)
+    first = activation_groups(model)
     least = dict.fromkeys(observed, _LEAST_SCALE)
     for operator in model.operators:
         if isinstance(operator, Softmax) and operator.beta > 0 and (group := first[operator.input]) in least:
@@ -188,7 +188,8 @@ def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -
         lows, highs = zip(*(ranges[member] for member in observed[name]), strict=True)
         try:
             with np.errstate(over="raise"):
-                return rules.activations(min(lows), max(highs), max(least[name], greatest * _LEAST_OUTPUT))
+                activations = rules.groups.get(name, rules).activations
+                return activations(min(lows), max(highs), max(least[name], greatest * _LEAST_OUTPUT))
         except (ValueError, FloatingPointError) as error:
             raise ZeropointError(f"tensor '{name}' cannot be quantized: {_brief(error)}") from None
 
@@ -201,7 +202,9 @@ def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -
             quantizations[operator.output] = Quantization((1 / 256,), (low,))
         else:
             inputs = [
-                greatest_steps(quantizations[name], rules) * quantizations[name].scale[0] for name in operator.inputs
+                greatest_steps(quantizations[name], rules.groups.get(first[name], rules).limits)
+                * quantizations[name].scale[0]
+                for name in operator.inputs
             ]
             greatest = sum(inputs)
             if isinstance(operator, Weighted):
@@ -220,9 +223,9 @@ def _brief(error: Exception) -> str:
     return "its scale is beyond float32" if isinstance(error, FloatingPointError) else str(error)
 
 
-def greatest_steps(quantization: Quantization, rules: Rules) -> int:
-    """Return the greatest magnitude of ``q − zero_point``."""
-    (low, high), zero_point = rules.limits, quantization.zero_point[0]
+def greatest_steps(quantization: Quantization, limits: tuple[int, int]) -> int:
+    """Return the greatest magnitude of ``q − zero_point``, for ``q`` within ``limits``."""
+    (low, high), zero_point = limits, quantization.zero_point[0]
     return max(high - zero_point, zero_point - low)
 
 
@@ -303,7 +306,7 @@ def _constants(
     magnitude, bias = _magnitudes(model, operator)
     count = values.size // len(bias)
     assert source.quantization is not None
-    steps = greatest_steps(source.quantization, rules)
+    steps = greatest_steps(source.quantization, source.limits)
     label = f"operator '{operator.name}' ({operator.kind})"
     least, idle = weight_scale_limits(magnitude, bias, count, steps, source.scale, target.scale, label)
     try:

@@ -74,6 +74,8 @@ class Rules:
         What activations are codes of, if they are not all integers of ``dtype``.
     layers
         By an operator's name, what it has instead of ``weights``.
+    groups
+        By the name of a group's first activation (see ``convert``), whose rules it follows instead of these.
     """
 
     dtype: str
@@ -82,6 +84,7 @@ class Rules:
     rounding: Rounding = Rounding.DOUBLE
     format: Format | None = None
     layers: Mapping[str, WeightsFunction] = field(default_factory=dict)
+    groups: Mapping[str, "Rules"] = field(default_factory=dict)
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -2,13 +2,16 @@
 
 Source: Gysel et al., Ristretto: A Framework for Empirical Study of Resource-Efficient Inference in Convolutional Neural
 Networks, 2018, section IV: each group of tensors is narrowed by itself while all others are wide, then all at once.
-Here a group is one layer's weights, or the activations of all layers. Where all at once lose too much, which Ristretto
-leaves to fine-tuning, the group that has lost most by itself gets a bit back, and so on.
+Here a group is one layer's weights, or the activations that have one quantization: the network's inputs, or what a
+layer gives. Minifloats have all activations in one group, as the hardware has one format for them. Where all groups at
+once lose too much, which Ristretto leaves to fine-tuning, the one that has lost most by itself gets a bit back, and so
+on; and when that is enough, each gives up again what it can do without.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +21,16 @@ from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import FloatModel, QuantizedModel
 from zeropoint.quantize import means
 from zeropoint.quantize.calibration import CalibrationMethod
-from zeropoint.quantize.convert import convert
+from zeropoint.quantize.convert import convert, observed_tensors
 from zeropoint.quantize.fixed_point import dynamic_rules
 from zeropoint.quantize.minifloat import exponent_bits_for, minifloat_rules, minifloat_weights
 from zeropoint.quantize.observe import observe, peak
 from zeropoint.quantize.power_of_two import pow2_rules, ristretto_weights
 from zeropoint.quantize.schemes import Rules, Scheme, Weighted, WeightsFunction
 
-#: The group of all activations.
+#: The group of all activations, and that of the network's inputs, of which a layer's others are named after the layer.
 ACTIVATIONS = "activations"
+INPUTS = "inputs"
 
 #: The bits that groups may have, the widest, with which the others are tried, first.
 WIDTHS: dict[Scheme, tuple[int, ...]] = {
@@ -61,7 +65,7 @@ class Found:
     alone
         For each group, the trials in which it alone was narrow, widest first.
     trials
-        How many networks were tried.
+        All networks that were tried, in this order.
     """
 
     model: QuantizedModel
@@ -69,7 +73,7 @@ class Found:
     accuracy: float
     float_accuracy: float
     alone: Mapping[str, tuple[Trial, ...]]
-    trials: int
+    trials: tuple[Trial, ...]
 
 
 def search(
@@ -134,10 +138,8 @@ def search(
         if not 1 <= exponent <= 7:
             raise ZeropointError(f"minifloats of 8 bits have 1 to 7 exponent bits, not {exponent}")
         widths = tuple(width for width in widths if width > exponent)
-    groups = [operator.name for operator in model.operators if isinstance(operator, Weighted)]
-    if scheme is not Scheme.POW2:
-        groups.append(ACTIVATIONS)
-    tried: dict[tuple[int, ...], tuple[QuantizedModel, float]] = {}
+    groups = _groups(model, scheme)
+    tried: dict[tuple[int, ...], tuple[QuantizedModel, Trial]] = {}
 
     def attempt(bits: Mapping[str, int]) -> Trial:
         key = tuple(bits.values())
@@ -145,11 +147,11 @@ def search(
             notes = {"scheme": scheme.value, **seen.notes, "bits": ", ".join(f"{name} {n}" for name, n in bits.items())}
             if exponent:
                 notes["exponent bits"] = str(exponent)
-            rules = _rules(scheme, bits, exponent)
+            rules = _rules(scheme, {groups[name]: width for name, width in bits.items()}, exponent)
             quantized = convert(model, seen.ranges, seen.inputs, rules, {**model.metadata, **notes})
             outputs = golden.run(quantized, quantized.tensor(quantized.input).quantize(x))
-            tried[key] = quantized, float(np.mean(_classes(outputs) == right))
-        return Trial(dict(bits), tried[key][1])
+            tried[key] = quantized, Trial(dict(bits), float(np.mean(_classes(outputs) == right)))
+        return tried[key][1]
 
     wide = dict.fromkeys(groups, widths[0])
     if attempt(wide).accuracy < limit:
@@ -161,13 +163,13 @@ def search(
     alone: dict[str, tuple[Trial, ...]] = {}
     narrow = dict(wide)
     for index, group in enumerate(groups):
-        trials = []
+        curve = []
         for bits in widths[1:]:
-            trials.append(attempt(wide | {group: bits}))
-            if trials[-1].accuracy < limit:
+            curve.append(attempt(wide | {group: bits}))
+            if curve[-1].accuracy < limit:
                 break
             narrow[group] = bits
-        alone[group] = tuple(trials)
+        alone[group] = tuple(curve)
         progress(0.25 + 0.7 * (index + 1) / len(groups))
     together = attempt(narrow)
     while together.accuracy < limit:
@@ -176,8 +178,20 @@ def search(
         )
         narrow[worst] = widths[widths.index(narrow[worst]) - 1]
         together = attempt(narrow)
+    progress(0.97)
+    # On the way back groups got bits that they can do without once others have theirs; those of most values first.
+    waiting = sorted(groups, key=lambda name: -groups[name].values)
+    while waiting:
+        for name in list(waiting):
+            narrower = widths[min(widths.index(narrow[name]) + 1, len(widths) - 1)]
+            trial = attempt(narrow | {name: narrower})
+            if narrower == narrow[name] or trial.accuracy < limit:
+                waiting.remove(name)
+            else:
+                narrow, together = narrow | {name: narrower}, trial
     progress(1.0)
-    return Found(tried[tuple(narrow.values())][0], narrow, together.accuracy, float_accuracy, alone, len(tried))
+    trials = tuple(trial for _, trial in tried.values())
+    return Found(tried[tuple(narrow.values())][0], narrow, together.accuracy, float_accuracy, alone, trials)
 
 
 def _by_itself(alone: Mapping[str, tuple[Trial, ...]], bits: Mapping[str, int], group: str) -> tuple[float, int]:
@@ -186,21 +200,54 @@ def _by_itself(alone: Mapping[str, tuple[Trial, ...]], bits: Mapping[str, int], 
     return accuracy, bits[group]
 
 
-def _rules(scheme: Scheme, bits: Mapping[str, int], exponent_bits: int) -> Rules:
+@dataclass(frozen=True)
+class _Group:
+    """What has bits of its own: the weights of the operator ``name``, or the activations whose first is ``name``.
+
+    There are as many ``values`` of it.
+    """
+
+    name: str
+    weights: bool
+    values: int
+
+
+def _groups(model: FloatModel, scheme: Scheme) -> dict[str, _Group]:
+    """Return the groups, in the order of the data, by what reports call them."""
+
+    def activations(name: str) -> _Group:
+        return _Group(name, False, prod(model.tensor(name).shape))
+
+    outputs = observed_tensors(model) if scheme is Scheme.DYNAMIC_FIXED else {}
+    groups = {INPUTS: activations(model.input)} if outputs else {}
+    for operator in model.operators:
+        if isinstance(operator, Weighted):
+            groups[f"{operator.name} weights"] = _Group(operator.name, True, prod(model.tensor(operator.weights).shape))
+        if operator.output in outputs:
+            groups[f"{operator.name} outputs"] = activations(operator.output)
+    if scheme is Scheme.MINIFLOAT:
+        groups[ACTIVATIONS] = _Group(ACTIVATIONS, False, sum(prod(each.shape) for each in model.activations()))
+    return groups
+
+
+def _rules(scheme: Scheme, bits: Mapping[_Group, int], exponent_bits: int) -> Rules:
     """Return the rules of a network with these bits."""
+    weights = {group.name: width for group, width in bits.items() if group.weights}
     layers: dict[str, WeightsFunction]
     if scheme is Scheme.MINIFLOAT:
-        weights = partial(minifloat_weights, exponent_bits=exponent_bits)
-        layers = {name: partial(weights, bits=width) for name, width in bits.items() if name != ACTIVATIONS}
-        return replace(minifloat_rules(bits[ACTIVATIONS], exponent_bits), layers=layers)
+        floats = partial(minifloat_weights, exponent_bits=exponent_bits)
+        layers = {name: partial(floats, bits=width) for name, width in weights.items()}
+        (activations,) = (width for group, width in bits.items() if not group.weights)
+        return replace(minifloat_rules(activations, exponent_bits), layers=layers)
     if scheme is Scheme.POW2:
         integers = dynamic_rules(8).weights
         layers = {
-            name: integers if width == 8 else partial(ristretto_weights, bits=width) for name, width in bits.items()
+            name: integers if width == 8 else partial(ristretto_weights, bits=width) for name, width in weights.items()
         }
         return replace(pow2_rules(), layers=layers)
-    layers = {name: dynamic_rules(width).weights for name, width in bits.items() if name != ACTIVATIONS}
-    return replace(dynamic_rules(bits[ACTIVATIONS]), layers=layers)
+    layers = {name: dynamic_rules(width).weights for name, width in weights.items()}
+    groups = {group.name: dynamic_rules(width) for group, width in bits.items() if not group.weights}
+    return replace(dynamic_rules(8), layers=layers, groups=groups)
 
 
 def _classes(outputs: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:

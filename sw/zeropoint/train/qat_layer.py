@@ -147,7 +147,7 @@ class Layer(Step):
         assert source.quantization is not None
         magnitude = np.abs(values).reshape(len(values), -1).sum(axis=1)
         known = np.zeros(len(values)) if bias is None else bias
-        steps, count = greatest_steps(source.quantization, rules), prod(values.shape[1:])
+        steps, count = greatest_steps(source.quantization, rules.limits), prod(values.shape[1:])
         least, idle = weight_scale_limits(magnitude, known, count, steps, source.scale, target.scale, label)
         weights = rules.weights(values, 0, least, idle)
         products = np.multiply(source.scale, weights.quantization.scale)

@@ -12,7 +12,7 @@ from zeropoint.model import FloatModel
 from zeropoint.model.formats import fixed_point, power_of_two
 from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint.quantize import Scheme, search
-from zeropoint.quantize.search import ACTIVATIONS, WIDTHS
+from zeropoint.quantize.search import ACTIVATIONS, INPUTS, WIDTHS
 
 RNG = np.random.default_rng(3)
 
@@ -41,7 +41,7 @@ def test_what_is_found_is_what_was_asked_for(scheme, loss, labelled):
     assert found.float_accuracy == float(np.mean(float_reference.run_output(network, x).argmax(axis=1) == right))
     assert found.accuracy >= found.float_accuracy - loss - 0.01
     (operator,) = found.model.operators
-    bits = found.bits[operator.name]
+    bits = found.bits[f"{operator.name} weights"]
     form = found.model.tensor(operator.weights).format
     if scheme is Scheme.MINIFLOAT:
         exponent_bits = int(found.model.metadata["exponent bits"])
@@ -54,8 +54,9 @@ def test_what_is_found_is_what_was_asked_for(scheme, loss, labelled):
     else:
         assert form == (power_of_two(bits - 1, zero=False) if scheme is Scheme.POW2 else fixed_point(bits))
     if scheme is Scheme.DYNAMIC_FIXED:
-        wanted = found.bits[ACTIVATIONS]
-        assert found.model.tensor(found.model.output).format == (fixed_point(wanted) if wanted < 8 else None)
+        for name, group in {operator.input: INPUTS, operator.output: f"{operator.name} outputs"}.items():
+            wanted = found.bits[group]
+            assert found.model.tensor(name).format == (fixed_point(wanted) if wanted < 8 else None)
 
 
 def test_weights_that_are_powers_of_two_need_no_more_than_their_signs():
@@ -75,6 +76,24 @@ def test_more_loss_allows_fewer_bits():
     ]
     assert bits == sorted(bits, reverse=True)
     assert bits[0] > bits[-1]
+
+
+@pytest.mark.parametrize("scheme", WIDTHS)
+def test_a_bit_less_in_any_group_was_too_few(scheme):
+    network, x, labels = classifier()
+    widths = WIDTHS[scheme]
+    found = search(network, x, labels, scheme=scheme, acceptable_loss=0.05)
+    least = int(found.model.metadata.get("exponent bits", 0))
+    for group, bits in found.bits.items():
+        narrower = [width for width in widths if least < width < bits]
+        tried = [
+            trial.accuracy
+            for trial in found.trials
+            if narrower
+            and trial.bits[group] == max(narrower)
+            and all(trial.bits[name] >= wanted for name, wanted in found.bits.items() if name != group)
+        ]
+        assert not narrower or min(tried) < found.float_accuracy - 0.05
 
 
 def test_each_groups_own_curve_goes_from_wide_to_narrow_and_ends_where_it_fails():
