@@ -85,7 +85,7 @@ def test_it_makes_up_for_a_bad_line(tmp_path):
     faults = Faults(seed=4, lose=3e-4, damage=3e-4, double=3e-4, garbage=3e-4, lose_frame=0.01, double_frame=0.02)
     host = build(tmp_path)
     with virtual_board(faults=faults) as board:
-        got, expected, numbers = run(host, board.port, inputs(small_network()[0], 15), timeout=15)
+        got, expected, numbers = run(host, board.port, inputs(small_network()[0], 15), timeout=120)
         np.testing.assert_array_equal(got, expected)
         assert numbers[3] > 0
         assert (board.to_board.counts + board.from_board.counts)["damage"] > 0
