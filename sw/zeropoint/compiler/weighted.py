@@ -12,7 +12,7 @@ from zeropoint.compiler.plan import pairs_rows
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Conv2D, DepthwiseConv2D, FullyConnected, MaxPool2D, QuantizedModel, Tensor
 from zeropoint.model.formats import format_integers
-from zeropoint.numerics import Rounding
+from zeropoint.numerics import Integers, Rounding
 from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint.numerics.power_of_two import PowerOfTwoFormat
 from zeropoint_hw.config import PEKind
@@ -71,16 +71,17 @@ class _Weighted:
             )
         return config.weight_bits - form.bits
 
+    def _bias(self, channels: int) -> Integers:
+        """Return the bias of each channel."""
+        data = None if self.operator.bias is None else self.model.tensor(self.operator.bias).data
+        return np.zeros(channels, np.int64) if data is None else data.astype(np.int64)
+
     def _float_fields(self, packed: PackedWeights, channels: slice) -> dict[str, Any]:
         """Do for minifloats what :meth:`fields` does."""
         config, scaling = self.emitter.config, float_scaling(self.model, self.operator)
         assert self.finer is not None
         assert self.source.tensor.format is not None
-        bias = np.zeros(len(scaling.exponent), np.int64)
-        if self.operator.bias is not None:
-            data = self.model.tensor(self.operator.bias).data
-            assert data is not None
-            bias = data.astype(np.int64)
+        bias = self._bias(len(scaling.exponent))
         axis = 2 if isinstance(self.operator, DepthwiseConv2D) else 0
         magnitudes = np.moveaxis(np.abs(self.weights.integers), axis, 0).reshape(len(bias), -1)
         greatest = format_integers(self.source.tensor.format, np.array([self.source.tensor.limits[1]]))[0]
@@ -105,12 +106,7 @@ class _Weighted:
             return self._float_fields(packed, channels)
         scaling = weighted_scaling(self.model, self.operator)
         input_zero = self.source.tensor.zero_point
-        bias = np.zeros(len(scaling.shift), np.int64)
-        if self.operator.bias is not None:
-            data = self.model.tensor(self.operator.bias).data
-            assert data is not None
-            bias = data.astype(np.int64)
-        bias = bias[channels]
+        bias = self._bias(len(scaling.shift))[channels]
         folds = self.emitter.config.pe is PEKind.FOLD
         worst = self._worst_sum(packed, 0 if folds else input_zero, 0 if folds else self.weight_zero)
         self.emitter.accumulate_up_to(worst, self.operator)

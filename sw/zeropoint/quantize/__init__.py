@@ -32,7 +32,7 @@ from zeropoint.quantize.fixed_point import dynamic_rules, fixed_rules
 from zeropoint.quantize.minifloat import exponent_bits_for, minifloat_rules
 from zeropoint.quantize.noise import LayerNoise, noise_table
 from zeropoint.quantize.observe import observe, peak
-from zeropoint.quantize.power_of_two import inq_rules, pow2_rules
+from zeropoint.quantize.power_of_two import inq_rules, pow2_rules, untrained
 from zeropoint.quantize.schemes import Rules, Scheme, Weighted
 from zeropoint.quantize.search import Found, search
 
@@ -84,7 +84,8 @@ def quantize(
     Fused activations are those of the float model, and the range of a tensor is observed after them. The quantized
     model's metadata are the float model's, with ``scheme``, ``calibration`` (the method, the percentile too if it has
     one), ``calibration samples`` and ``bias correction`` (``yes`` or ``no``) added; and with ``warning`` where some
-    activations have one value only on ``calibration``, which leaves their ranges open.
+    activations have one value only on ``calibration``, which leaves their ranges open, or where INQ has to round
+    weights that it has not trained.
 
     Parameters
     ----------
@@ -153,7 +154,15 @@ def quantize(
         rules = minifloat_rules(bits, chosen)
         notes["exponent bits"] = str(chosen)
     notes |= seen.notes
-    return convert(model, seen.ranges, seen.inputs, rules, {**model.metadata, **notes})
+    quantized = convert(model, seen.ranges, seen.inputs, rules, {**model.metadata, **notes})
+    if scheme is Scheme.INQ and (rounded := untrained(model, quantized)):
+        warnings = [seen.notes["warning"]] if "warning" in seen.notes else []
+        warnings.append(
+            f"the weights of {quoted_list(rounded)} are rounded to powers of two that {bits} bits hold; to keep the "
+            f"accuracy, train the network with zeropoint.train.Inq and as many bits"
+        )
+        quantized = replace(quantized, metadata={**quantized.metadata, "warning": "; ".join(warnings)})
+    return quantized
 
 
 def _means(original: FloatModel, model: FloatModel) -> list[str]:

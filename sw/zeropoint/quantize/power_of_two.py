@@ -8,7 +8,7 @@ from math import ceil, log2
 
 import numpy as np
 
-from zeropoint.model import Quantization
+from zeropoint.model import FloatModel, Quantization, QuantizedModel
 from zeropoint.model.formats import power_of_two
 from zeropoint.numerics import Rounding
 from zeropoint.numerics.power_of_two import (
@@ -20,7 +20,7 @@ from zeropoint.numerics.power_of_two import (
 )
 from zeropoint.quantize.affine import AFFINE_INT8
 from zeropoint.quantize.fixed_point import fixed_point_activations
-from zeropoint.quantize.schemes import Float64s, Rules, Weights
+from zeropoint.quantize.schemes import Float64s, Rules, Weighted, Weights
 
 #: How far a weight may be from a power of two times its channel's scale to count as one: what folding a batch
 #: normalization into weights rounds, in float32, with some to spare.
@@ -61,6 +61,18 @@ def _inq_weights(values: Float64s, axis: int, least: Float64s, idle: float, *, b
             return Weights(unit.encode(powers), quantization, unit)
     scale = form.scale if np.any(values) else max(idle, float(least.max()))
     return Weights(codes, Quantization((scale,)), power_of_two(exponent_bits))
+
+
+def untrained(model: FloatModel, quantized: QuantizedModel) -> list[str]:
+    """Return the operators of ``quantized`` with weights that are not what they are in ``model``."""
+    names = []
+    for before, after in zip(model.operators, quantized.operators, strict=True):
+        if isinstance(before, Weighted) and isinstance(after, Weighted):
+            values, got = model.tensor(before.weights).data, quantized.tensor(after.weights).real
+            assert values is not None  # Verified by the model.
+            if np.any(np.abs(got - values) > 2 * _TOLERANCE * np.abs(values)):
+                names.append(before.name)
+    return names
 
 
 def _channel_scales(channels: Float64s, exponent_bits: int, idle: float) -> Float64s | None:

@@ -33,6 +33,18 @@ def test_untrained_weights_get_the_layers_levels(shape, axis, bits):
     assert set(np.unique(tensor.data)) <= set(form.codes().tolist())
 
 
+def test_weights_that_training_has_not_made_powers_of_two_are_named():
+    network = random_network(1)
+    names = [each.name for each in network.operators if isinstance(each, Conv2D | DepthwiseConv2D | FullyConnected)]
+    warning = quantize(network, X, scheme="inq").metadata["warning"]
+    assert all(name in warning for name in names)
+    assert "train the network with zeropoint.train.Inq" in warning
+    trained = fully_connected(np.ldexp(1.0, -np.arange(6).reshape(2, 3)))
+    x = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
+    assert "warning" not in quantize(trained, x, scheme="inq").metadata
+    assert "warning" in quantize(trained, x, scheme="inq", bits=2).metadata
+
+
 @pytest.mark.parametrize("bits", [2, 3, 4, 5])
 @pytest.mark.parametrize(("shape", "axis"), SHAPES)
 def test_trained_weights_stay_what_they_are(shape, axis, bits):
