@@ -76,11 +76,7 @@ def powers(histogram: dict[str, dict[float, int]]) -> dict[str, dict[str, int]]:
 
 
 @click.command()
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Folder of Fashion-MNIST's .gz files.  [default: Debian's folder, else the cache, else a download]",
-)
+@train.data_option
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -104,14 +100,8 @@ def powers(histogram: dict[str, dict[float, int]]) -> dict[str, dict[str, int]]:
     show_default=True,
     help="Epochs for each width, all portions together, and for the float network.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Random seed.")
-@click.option(
-    "--limit",
-    type=click.IntRange(train.BATCH_SIZE, 60000),
-    default=60000,
-    show_default=True,
-    help="Train on this many of the training images, for a quick trial.",
-)
+@train.seed_option
+@train.limit_option
 @click.help_option("-h", "--help")
 def main(
     data: Path | None,

@@ -115,11 +115,7 @@ def measure(qat: Qat, content: bytes, inputs: Tensor, labels: np.ndarray) -> Res
 
 
 @click.command()
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Folder of Fashion-MNIST's .gz files.  [default: Debian's folder, else the cache, else a download]",
-)
+@train.data_option
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -133,14 +129,8 @@ def measure(qat: Qat, content: bytes, inputs: Tensor, labels: np.ndarray) -> Res
     show_default=True,
     help="Epochs for each network, the float one included.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Random seed.")
-@click.option(
-    "--limit",
-    type=click.IntRange(train.BATCH_SIZE, 60000),
-    default=60000,
-    show_default=True,
-    help="Train on this many of the training images, for a quick trial.",
-)
+@train.seed_option
+@train.limit_option
 @click.help_option("-h", "--help")
 def main(data: Path | None, output: Path, epochs: float, seed: int, limit: int) -> None:
     """Train the demo network by quantization-aware training and write the networks and qat_results.json."""

@@ -306,12 +306,26 @@ def _json(metrics: Metrics) -> bytes:
     return (json.dumps(asdict(metrics), indent=2) + "\n").encode()
 
 
-@click.command()
-@click.option(
+#: What all scripts of this folder that train can be told.
+data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
     help="Folder of Fashion-MNIST's .gz files.  [default: Debian's folder, else the cache, else a download]",
 )
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Random seed."
+)
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(BATCH_SIZE, 60000),
+    default=60000,
+    show_default=True,
+    help="Train on this many of the training images, for a quick trial.",
+)
+
+
+@click.command()
+@data_option
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -324,7 +338,7 @@ def _json(metrics: Metrics) -> bytes:
     help="File for the metrics.  [default: metrics.json beside this script, or in the folder of --output]",
 )
 @click.option("--epochs", type=click.IntRange(1, 1000), default=18, show_default=True, help="Epochs.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Random seed.")
+@seed_option
 @click.option(
     "--threads",
     type=click.IntRange(1, 256),
@@ -332,13 +346,7 @@ def _json(metrics: Metrics) -> bytes:
     show_default=True,
     help="Threads to compute with; another number rounds differently and so gives another network.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(BATCH_SIZE, 60000),
-    default=60000,
-    show_default=True,
-    help="Train on this many of the training images, for a quick trial.",
-)
+@limit_option
 @click.option(
     "--min-accuracy",
     type=click.FloatRange(0, 1),
