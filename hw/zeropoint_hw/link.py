@@ -184,7 +184,7 @@ class Link(wiring.Component):
                     answer(Status.REQUEST)
                 with m.Elif(request == Request.IDENTIFY):
                     m.d.sync += [opened.eq(1), due.eq(1)]
-                    answer(Status.DONE)
+                    m.next = "NONCE"
                 with m.Elif(~opened):
                     answer(Status.CLOSED)
                 with m.Elif(~due & ~(expected - sequence)[7]):
@@ -201,6 +201,13 @@ class Link(wiring.Component):
                     m.d.sync += matching.eq(1)
                     m.next = "HASH"
 
+            with m.State("NONCE"):
+                # Kept, since from one buffer right into the other is a long way.
+                m.d.comb += requests.ready.eq(1)
+                with m.If(taken):
+                    m.d.sync += [word.eq(Cat(word[8:], byte)), step.eq(step + 1)]
+                    with m.If(step == NONCE_BYTES - 1):
+                        answer(Status.DONE)
             with m.State("ADDRESS"):
                 m.d.comb += requests.ready.eq(1)
                 with m.If(taken):
@@ -316,18 +323,14 @@ class Link(wiring.Component):
                         m.d.sync += step.eq(0)
                         m.next = "REST"
                         with m.If(identifies):
-                            m.next = "NONCE"
+                            m.next = "ECHO"
                         with m.Elif(more):
                             m.next = "READ"
 
-            with m.State("NONCE"):
-                m.d.comb += [
-                    answers.valid.eq(requests.valid),
-                    requests.ready.eq(answers.ready),
-                    answers.payload.data.eq(byte),
-                ]
-                with m.If(taken):
-                    m.d.sync += step.eq(step + 1)
+            with m.State("ECHO"):
+                m.d.comb += [answers.valid.eq(1), answers.payload.data.eq(word[:8])]
+                with m.If(answers.ready):
+                    m.d.sync += [word.eq(Cat(word[8:], byte)), step.eq(step + 1)]
                     with m.If(step == NONCE_BYTES - 1):
                         m.d.sync += step.eq(0)
                         m.next = "ABOUT"

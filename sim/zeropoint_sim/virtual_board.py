@@ -56,6 +56,10 @@ class VirtualBoard:
         By how much the host's bits are longer than the board's: 0.02 for 2 %.
     faults
         What happens on the line, in both directions.
+    top
+        Returns what surrounds the accelerator and its link, with the ports of these; None for nothing.
+    top_identity
+        Tells what ``top`` returns from what others do.
     announce
         Called before the simulator is built, which takes a while; later runs find it in the cache.
 
@@ -82,6 +86,8 @@ class VirtualBoard:
         clock_hz: float | None = None,
         line_error: float = 0.0,
         faults: Faults | None = None,
+        top: Callable[[LinkedAccelerator], Any] | None = None,
+        top_identity: bytes = b"",
         announce: Callable[[], None] | None = None,
     ) -> None:
         rom = None
@@ -91,10 +97,11 @@ class VirtualBoard:
                 raise ZeropointError("a board with weight_source = rom is built with a program; give it one")
             rom, built_in = design.rom(program), program_hash(program)
 
-        def make_design() -> LinkedAccelerator:
-            return LinkedAccelerator(config, divisor, buffer_bits, rom, built_in)
+        def make_design() -> Any:
+            core = LinkedAccelerator(config, divisor, buffer_bits, rom, built_in)
+            return core if top is None else top(core)
 
-        identity = cxxrtl_build.design_identity("zeropoint_hw")
+        identity = cxxrtl_build.design_identity("zeropoint_hw") + top_identity
         identity += repr((config, divisor, buffer_bits, rom, built_in)).encode()
         path = cxxrtl_build.build(make_design, identity, announce=announce, wrapper=cxxrtl_build.BOARD_WRAPPER)
         self._library: Any = ctypes.CDLL(str(path))

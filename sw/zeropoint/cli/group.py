@@ -21,6 +21,7 @@ COMMANDS = {
     "golden": "Run the golden model.",
     "compile": "Compile a network to a layer program, a memory map and weight images.",
     "simulate": "Run a network on the simulated hardware and compare it with the golden model.",
+    "build": "Build the bitstream that runs a network on a board.",
     "run": "Run a compiled network on a board, or on a virtual one.",
     "verilog": "Write the accelerator for a network as Verilog with weight images.",
     "doctor": "Show which tools were found, which are missing and how to get them.",

@@ -2,12 +2,13 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import click
 
@@ -19,8 +20,17 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: Gives the configuration that the options describe, for a network whose weights decide what they leave open.
-Configured = Callable[["QuantizedModel"], AcceleratorConfig]
+
+class Configured(Protocol):
+    """Gives the configuration that the options describe, for a network that decides what they leave open.
+
+    Fields in ``defaults`` count where no option gives them.
+    """
+
+    def __call__(self, model: "QuantizedModel", defaults: Mapping[str, Any] = ...) -> AcceleratorConfig:
+        """Return the configuration."""
+        ...
+
 
 PATH = click.Path(path_type=Path)
 
@@ -83,9 +93,11 @@ def config_options(function: Function) -> Function:
 
         entries = load_fields(config, {name: given.pop(name) for name in texts})
 
-        def configured(model: "QuantizedModel") -> AcceleratorConfig:
+        def configured(
+            model: "QuantizedModel", defaults: Mapping[str, Any] = MappingProxyType({})
+        ) -> AcceleratorConfig:
             try:
-                return configure(model, entries)
+                return configure(model, {**defaults, **entries})
             except ValueError as error:
                 raise ZeropointError(f"configuration: {error}") from None
 

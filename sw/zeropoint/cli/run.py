@@ -22,6 +22,10 @@ from zeropoint.host.device import BAUD
 
 if TYPE_CHECKING:
     from zeropoint.host import Device
+    from zeropoint_boards.record import BuildRecord
+
+#: The file that "build" writes besides what "compile" does; see :mod:`zeropoint_boards.record`.
+_BUILD = "build.json"
 
 #: The port that stands for a simulated board.
 VIRTUAL = "virtual"
@@ -29,10 +33,16 @@ VIRTUAL = "virtual"
 
 @click.command("run")
 @click.argument("folder", type=PATH, metavar="DIR")
-@click.option("--port", required=True, help='The serial port of the board, or "virtual" for a simulated one.')
+@click.option(
+    "--port",
+    required=True,
+    help='The serial port of the board; "virtual" for a simulated accelerator, "virtual:BOARD" for a simulated board.',
+)
 @click.option("--input", type=PATH, required=True, help="Inputs, .npy: quantized integers or real floats.")
 @click.option("--output", type=PATH, required=True, help="Where to write the board's quantized outputs, .npy.")
-@click.option("--baud", type=click.IntRange(min=300), default=BAUD, show_default=True, help="Of the board's link.")
+@click.option(
+    "--baud", type=click.IntRange(min=300), help=f"Of the board's link.  [default: what it was built for, or {BAUD}]"
+)
 @click.option("--check", type=PATH, metavar="MODEL", help="Compare every output with the golden model of MODEL.")
 @click.option("--json", "report", type=PATH, help="Where to write cycles, throughput and what the line lost as JSON.")
 @limit_option
@@ -43,12 +53,12 @@ def command(
     port: str,
     input: Path,
     output: Path,
-    baud: int,
+    baud: int | None,
     check: Path | None,
     report: Path | None,
     limit: int | None,
 ) -> None:
-    """Run the program in DIR, which "compile" wrote, on the board at a serial port.
+    """Run the program in DIR, which "build" or "compile" wrote, on the board at a serial port.
 
     The program is loaded unless the board holds it already. With --check, the exit status is 1 if anything differs from
     the golden model.
@@ -60,11 +70,12 @@ def command(
     model = None if check is None else load_quantized(check)
     program = storage.load(folder) if model is None else simulation.loaded(model, folder)
     verify(program)
+    built = _built(folder)
     x = files.load_input(input, program)[:limit]
     if model is not None:
         with terminal.progress(f"Running the golden model of {model.name}", len(x)) as update:
             expected = golden.run(model, x, update)
-    with atomic_files(output, report) as temporary, _device(port, baud, program) as device:
+    with atomic_files(output, report) as temporary, _device(port, baud, program, built) as device:
         with terminal.progress(f"Loading {program.name}") as update:
             device.load(program, lambda done, total: update(done / total))
         with terminal.progress(f"Running {program.name}", len(x)) as update:
@@ -78,27 +89,58 @@ def command(
         ctx.exit(Status.DIFFERENT)
 
 
+def _built(folder: Path) -> "BuildRecord | None":
+    """Return what is known of the board that the folder's bitstream is for, if there is one."""
+    if not (folder / _BUILD).is_file():
+        return None
+    from zeropoint_boards import record
+
+    return record.load(folder)
+
+
 @contextmanager
-def _device(port: str, baud: int, program: Program) -> Iterator["Device"]:
+def _device(port: str, baud: int | None, program: Program, built: "BuildRecord | None") -> Iterator["Device"]:
     """Yield the device at a port, or a virtual board's."""
     from zeropoint.host import Device
 
-    if port != VIRTUAL:
-        if port.startswith(f"{VIRTUAL}:"):
-            raise ZeropointError(f"there is no virtual board '{port}'; --port {VIRTUAL} fits the program in DIR")
+    if baud is None:
+        baud = built.baud if built else BAUD
+    if port != VIRTUAL and not port.startswith(f"{VIRTUAL}:"):
         with Device.open(port, baud=baud) as device:
             yield device
         return
     from zeropoint_sim.virtual_board import VirtualBoard
 
+    options = {} if port == VIRTUAL else _board(port.partition(":")[2], baud, built)
+
     def building() -> None:
         terminal.note("building the virtual board for this configuration; later runs find it in the cache")
 
     with (
-        VirtualBoard(program.config, program, announce=building) as board,
+        VirtualBoard(program.config, program, announce=building, **options) as board,
         Device.open(board.port, baud=baud, timeout=1.0) as device,
     ):
         yield device
+
+
+def _board(name: str, baud: int, built: "BuildRecord | None") -> dict[str, Any]:
+    """Return how a virtual board becomes the one of a name: as it was built, or else as it would be."""
+    from zeropoint_boards import boards
+    from zeropoint_boards.top import VirtualTop
+    from zeropoint_sim.cxxrtl_build import design_identity
+
+    board = boards.find(name)
+    if built is not None and built.board != name:
+        raise ZeropointError(
+            f"the program was built for the board {built.board}, not for {name}; build it for that one"
+        )
+    divisor = built.divisor if built else board.divisor(board.clocking(board.frequency)[0], baud)
+    return {
+        "divisor": divisor,
+        "buffer_bits": built.buffer_bits if built else board.buffer_bits,
+        "top": lambda core: VirtualTop(board, core),
+        "top_identity": design_identity("zeropoint_boards", "amaranth_boards") + name.encode(),
+    }
 
 
 def _result(device: "Device", program: Program, y: Any, expected: Any) -> dict[str, Any]:

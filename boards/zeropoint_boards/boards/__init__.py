@@ -1,0 +1,23 @@
+"""The boards, a module for each of a kind. Each has a tuple ``BOARDS``; the ones listed here are offered."""
+
+from zeropoint.errors import ZeropointError
+from zeropoint_boards.board import Board
+from zeropoint_boards.boards import ulx3s
+
+_MODULES = (ulx3s,)
+
+#: By name.
+BOARDS: dict[str, Board] = {board.name: board for module in _MODULES for board in module.BOARDS}
+
+
+def find(name: str) -> Board:
+    """Return the board of a name.
+
+    Raises
+    ------
+    ZeropointError
+        If there is none; the message lists those that there are.
+    """
+    if name not in BOARDS:
+        raise ZeropointError(f"there is no board {name!r}; there are {', '.join(BOARDS)}")
+    return BOARDS[name]

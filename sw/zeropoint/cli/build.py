@@ -1,0 +1,155 @@
+"""``zeropoint build``: a network to a board's bitstream."""
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zeropoint.cli import terminal
+from zeropoint.cli.options import PATH, Configured, config_options, load_quantized, model_argument
+from zeropoint.compiler import compile_model, storage, verify_program
+from zeropoint.compiler.trim import trim
+from zeropoint.files import atomic_folder, check_apart
+from zeropoint.host.device import BAUD, program_hash
+from zeropoint_hw.config import WeightSource
+
+if TYPE_CHECKING:
+    from zeropoint_boards.board import Board
+    from zeropoint_boards.build import Design
+    from zeropoint_boards.place import Placement
+    from zeropoint_boards.synthesis import Netlist
+
+#: How much longer placing a seed takes than synthesis, for the progress bar.
+_SEED_SHARE = 4.0
+
+
+@click.command("build")
+@model_argument
+@click.option("--board", "name", required=True, help='The board; "zeropoint boards" lists them.')
+@click.option("-o", "--output", type=PATH, required=True, help="The folder to write; an earlier one is replaced.")
+@click.option("--frequency", type=click.FloatRange(min=1, max=1000), help="The accelerator's clock in MHz, at most.")
+@click.option("--baud", type=click.IntRange(min=300), default=BAUD, show_default=True, help="Of the link to the host.")
+@click.option(
+    "--seed", type=click.IntRange(0, (1 << 31) - 1), default=1, show_default=True, help="What placing begins with."
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1, max=1000),
+    default=1,
+    show_default=True,
+    help="Take the best of so many seeds.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1, max=256), default=1, show_default=True, help="How many seeds to place at once."
+)
+@click.option(
+    "--trim/--no-trim",
+    "trimmed",
+    default=True,
+    help="Leave out of the accelerator whatever MODEL does not need.  [default: yes]",
+)
+@config_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: Path,
+    name: str,
+    output: Path,
+    frequency: float | None,
+    baud: int,
+    seed: int,
+    seeds: int,
+    jobs: int,
+    trimmed: bool,
+    configured: Configured,
+) -> None:
+    """Build the bitstream that runs MODEL on a board.
+
+    The folder holds the bitstream; what "compile" writes, so that "run" works on it; and build.json: resources, timing,
+    and with which tools it was built. The network's weights are in the bitstream, but with --weight-source ram, where
+    "run" loads them over the link. Nothing is written if the design does not reach its clock. The same MODEL, options
+    and versions of the tools give the same bytes.
+    """
+    from zeropoint_boards import boards, build, record
+    from zeropoint_hw.linked import LinkedAccelerator
+    from zeropoint_sim.design import rom
+
+    check_apart(output, model, ctx.params["config"])
+    board = boards.find(name)
+    clock, setting = board.clocking(board.frequency if frequency is None else frequency)
+    divisor = board.divisor(clock, baud)
+    network = load_quantized(model)
+    config = configured(network, {"weight_source": WeightSource.ROM, **board.config})
+    program = compile_model(network, trim(network, config) if trimmed else config)
+    verify_program.verify(program)
+    built_in = program_hash(program) if program.config.weight_source is WeightSource.ROM else None
+    core = LinkedAccelerator(program.config, divisor, board.buffer_bits, rom(program), built_in)
+
+    with atomic_folder(output) as target:
+        every = range(seed, seed + seeds)
+        with terminal.progress(f"Building {network.name} for {board.title}", 1 + _SEED_SHARE * len(every)) as update:
+            design = build.make_design(board, core, clock, setting)
+            netlist = build.synthesize_design(design)
+            update(1)
+            placed: list[Placement] = []
+
+            def progress(placement: "Placement") -> None:
+                placed.append(placement)
+                update(1 + _SEED_SHARE * len(placed))
+
+            placements = build.place_design(design, netlist, every, jobs, progress)
+            best = build.check_timing(design, placements)
+            bitstream = build.pack(board.device, best)
+        file = board.device.family.flow.bitstream
+        details = _details(board, design, netlist, placements) | {
+            "pll": None if setting is None else {key: str(value) for key, value in asdict(setting).items()},
+            "bitstream_sha256": hashlib.sha256(bitstream).hexdigest(),
+            "program": program.name,
+        }
+        written = record.BuildRecord(board.name, float(clock), baud, divisor, board.buffer_bits, file, details)
+        files = storage.files_of(program) | {file: bitstream, record.BUILD: written.to_bytes()}
+        for each, data in files.items():
+            (target / each).write_bytes(data)
+    _print(board, best, netlist, float(clock) / 1e6)
+    terminal.note(f"wrote {file} and the program to {output}; zeropoint program {output} puts it on the board")
+
+
+def _details(board: "Board", design: "Design", netlist: "Netlist", placements: list["Placement"]) -> dict[str, Any]:
+    """Return what ``build.json`` says beyond what running it takes."""
+    from zeropoint_boards import build
+
+    best = placements[0]
+    return {
+        "title": board.title,
+        "device": board.device.device,
+        "package": board.device.package,
+        "resources": asdict(netlist.resources),
+        "cells": dict(netlist.cells),
+        "utilization": {site: list(counts) for site, counts in best.utilization.items()},
+        "timing": {
+            clock: {"constraint_mhz": best.goals[clock], "achieved_mhz": reached}
+            for clock, reached in best.clocks.items()
+        },
+        "critical_paths": {
+            clock: {"from": begin, "to": end, "ns": round(delay, 3)}
+            for clock, (begin, end, delay) in best.critical_paths.items()
+        },
+        "seed": best.seed,
+        "seeds": {str(each.seed): each.fmax for each in sorted(placements, key=lambda each: each.seed)},
+        "tools": build.tool_versions(board.device),
+        "rtlil_sha256": hashlib.sha256(design.rtlil.encode()).hexdigest(),
+    }
+
+
+def _print(board: "Board", placement: "Placement", netlist: "Netlist", clock: float) -> None:
+    sites = board.device.family.sites
+    rows = []
+    for resource, taken in asdict(netlist.resources).items():
+        if resource in sites and sites[resource] in placement.utilization:
+            used, held = placement.utilization[sites[resource]]
+            rows.append([resource, taken, used, held, terminal.percent(used / held)])
+    reached = f"reaches {placement.fmax:.2f} MHz with seed {placement.seed}"
+    title = f"{board.title}: {board.device.device} at {clock:.2f} MHz; {reached}"
+    terminal.table(title, ["resource", "synthesized", "placed", "of", "share"], rows)
