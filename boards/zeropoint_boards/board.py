@@ -33,7 +33,9 @@ class Board:
     buffer_bits
         log2 of the bytes that the link receives while the accelerator works; 12 keeps the line busy.
     programmer
-        What openFPGALoader calls the board.
+        What openFPGALoader calls the board; nothing if it does not know it.
+    loading
+        What to do with the bitstream ``{file}`` then.
     uart
         The resource with the pins ``rx`` and ``tx`` that lead to the host.
     led
@@ -51,6 +53,7 @@ class Board:
     config: Mapping[str, Any] = field(default_factory=dict)
     buffer_bits: int = 12
     programmer: str = ""
+    loading: str = ""
     uart: tuple[str, int] = ("uart", 0)
     led: tuple[str, int] | tuple[str, int, str] | None = ("led", 0)
     note: str = ""

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from zeropoint import tools
 from zeropoint.errors import ZeropointError
 from zeropoint_boards.board import Board
 from zeropoint_boards.clocks import BoardClock
-from zeropoint_boards.devices import Device
+from zeropoint_boards.devices import Device, Flow
 from zeropoint_boards.place import Placement, place
 from zeropoint_boards.synthesis import EXTRA, TOP, Netlist, synthesize_rtlil
 from zeropoint_boards.top import BoardTop
@@ -37,16 +37,39 @@ class Design:
         Its board.
     clock
         Its frequency, in Hz.
-    rtlil
-        The top level.
-    constraints
-        Its pins and clocks, as the device's tools read them.
+    files
+        What Amaranth writes for the device's tools: the top level, its pins and clocks, and scripts.
     """
 
     board: Board
     clock: Fraction
-    rtlil: str
-    constraints: str
+    files: Mapping[str, bytes]
+
+    @property
+    def rtlil(self) -> str:
+        """The top level."""
+        return self.files[f"{TOP}.il"].decode()
+
+    @property
+    def flow(self) -> Flow:
+        """How it becomes a bitstream.
+
+        Raises
+        ------
+        ZeropointError
+            If that takes the vendor's tools.
+        """
+        if (flow := self.board.device.family.flow) is None:
+            raise ZeropointError(
+                f"{self.board.name}: bitstreams for {self.board.device.device} take its vendor's tools; --no-run "
+                f"writes a project for them"
+            )
+        return flow
+
+    @property
+    def constraints(self) -> str:
+        """Its pins and clocks, as the device's tools read them."""
+        return self.files[self.flow.constraints[1].rpartition("=")[2]].decode()
 
 
 class TimingNotMet(ZeropointError):
@@ -65,11 +88,10 @@ def make_design(board: Board, core: Any, clock: Fraction, setting: Any) -> Desig
     clock, setting
         From :meth:`zeropoint_boards.board.Board.clocking`.
     """
-    family = board.device.family
-    top = BoardTop(board, core, BoardClock(clock, setting, family.pll.name))
+    top = BoardTop(board, core, BoardClock(clock, setting, board.device.family.pll.name))
     plan = board.platform().prepare(top, TOP, emit_src=False)
-    constraints = plan.files[family.flow.constraints[1].rpartition("=")[2]]
-    return Design(board, clock, plan.files[f"{TOP}.il"], constraints)
+    files = {name: data if isinstance(data, bytes) else data.encode() for name, data in plan.files.items()}
+    return Design(board, clock, files)
 
 
 def synthesize_design(design: Design, dsp: bool = True) -> Netlist:
@@ -169,7 +191,7 @@ def _upwards(frequency: float) -> float:
     return -(-frequency * 100 // 1) / 100
 
 
-def pack(device: Device, placement: Placement) -> bytes:
+def pack(design: Design, placement: Placement) -> bytes:
     """Return the bitstream of a placed design.
 
     Raises
@@ -177,11 +199,13 @@ def pack(device: Device, placement: Placement) -> bytes:
     ZeropointError
         If the tool that makes it is missing, or fails.
     """
-    flow = device.family.flow
+    flow, device = design.flow, design.board.device
     module, function, *arguments = flow.pack
     if util.find_spec(module) is None:
         raise ZeropointError(f"bitstreams for {device.device} need {module}; run pip install 'zeropoint[{EXTRA}]'")
-    call = f"import sys, {module}; sys.exit({module}.{function}(sys.argv[1:]))"
+    # Of these functions some take arguments, some look at the command line.
+    given = "sys.argv[1:]" if module.startswith("yowasp") else ""
+    call = f"import sys, {module}; sys.exit({module}.{function}({given}))"
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
         folder = Path(name)
         (folder / flow.placed[1]).write_bytes(placement.design)

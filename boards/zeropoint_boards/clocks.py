@@ -4,11 +4,11 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from amaranth import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
-from zeropoint_boards.plls import ECP5_PLL, ICE40_PLL, Setting
+from zeropoint_boards.plls import ECP5_PLL, GW1NR_PLL, ICE40_PLL, XILINX7_PLL, Setting
 
 
 class BoardClock(Elaboratable):
@@ -125,8 +125,61 @@ def _ice40(m: Module, platform: Any, setting: Setting, pads: Any, clock: Signal,
 #: The pin beside the PLL, by package of the iCE40UP5K.
 _ICE40_PLL_PINS = {"SG48": "35"}
 
+
+def _gowin(m: Module, platform: Any, setting: Setting, pads: Any, clock: Signal, locked: Signal) -> None:
+    m.submodules.buffer = buffer = io.Buffer("i", pads)
+    m.submodules.pll = Instance(
+        "rPLL",
+        p_FCLKIN=f"{platform.default_clk_frequency / 1e6:g}",
+        p_DEVICE=platform.family,
+        p_IDIV_SEL=setting.input_divider - 1,
+        p_FBDIV_SEL=setting.feedback_divider - 1,
+        p_ODIV_SEL=setting.output_divider,
+        p_CLKFB_SEL="internal",
+        p_CLKOUT_BYPASS="false",
+        p_DYN_IDIV_SEL="false",
+        p_DYN_FBDIV_SEL="false",
+        p_DYN_ODIV_SEL="false",
+        i_CLKIN=buffer.i,
+        i_CLKFB=0,
+        i_RESET=0,
+        i_RESET_P=0,
+        i_FBDSEL=Const(0, 6),
+        i_IDSEL=Const(0, 6),
+        i_ODSEL=Const(0, 6),
+        i_PSDA=Const(0, 4),
+        i_DUTYDA=Const(0, 4),
+        i_FDLY=Const(0, 4),
+        o_CLKOUT=clock,
+        o_LOCK=locked,
+    )
+
+
+def _xilinx7(m: Module, platform: Any, setting: Setting, pads: Any, clock: Signal, locked: Signal) -> None:
+    m.submodules.buffer = buffer = io.Buffer("i", pads)
+    fed_back, made = Signal(), Signal()
+    m.submodules.pll = Instance(
+        "PLLE2_BASE",
+        p_CLKIN1_PERIOD=1e9 / platform.default_clk_frequency,
+        p_DIVCLK_DIVIDE=setting.input_divider,
+        p_CLKFBOUT_MULT=setting.feedback_divider,
+        p_CLKOUT0_DIVIDE=setting.output_divider,
+        p_STARTUP_WAIT="FALSE",
+        i_CLKIN1=buffer.i,
+        i_CLKFBIN=fed_back,
+        i_RST=0,
+        i_PWRDWN=0,
+        o_CLKFBOUT=fed_back,
+        o_CLKOUT0=made,
+        o_LOCKED=locked,
+    )
+    m.submodules.global_buffer = Instance("BUFG", i_I=made, o_O=clock)
+
+
 #: What instantiates each kind of PLL.
 PLLS: dict[str, Callable[[Module, Any, Setting, Any, Signal, Signal], None]] = {
     ECP5_PLL.name: _ecp5,
     ICE40_PLL.name: _ice40,
+    GW1NR_PLL.name: _gowin,
+    XILINX7_PLL.name: _xilinx7,
 }

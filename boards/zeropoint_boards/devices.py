@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from zeropoint_boards.plls import ECP5_PLL, ICE40_PLL, Pll
+from zeropoint_boards.plls import ECP5_PLL, GW1NR_PLL, GW2A_PLL, ICE40_PLL, XILINX7_PLL, Pll
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Family:
     block_ram_shapes
         Words and bits of a word that a block RAM may have.
     flow
-        From pins to a bitstream.
+        From pins to a bitstream; None for families whose bitstreams take their vendor's tools.
     unread
         Outputs, by cell, that cost something where nothing reads them: the netlist leaves them out there.
     """
@@ -108,7 +108,7 @@ class Family:
     sites: Mapping[str, str]
     pll: Pll
     block_ram_shapes: tuple[tuple[int, int], ...]
-    flow: Flow
+    flow: Flow | None
     unread: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -212,6 +212,57 @@ ICE40_UP = Family(
 )
 
 
+def _gowin(family: str, pll: Pll, chip: str) -> Family:
+    return Family(
+        synthesis=f"synth_gowin -family {family} -json gowin.json",
+        synthesis_without_dsp=f"synth_gowin -family {family} -json gowin.json -nodsp",
+        second=("abc -lut 4:8", "clean"),
+        place="nextpnr-himbaechel-gowin",
+        cells={
+            **{f"LUT{inputs}": ("lut", 1) for inputs in range(1, 5)},
+            # A bit of a carry chain.
+            "ALU": ("lut", 1),
+            **{
+                f"DFF{edge}{kind}{enable}": ("ff", 1)
+                for edge in ("", "N")
+                for kind in ("", *"SRPC")
+                for enable in ("", "E")
+            },
+            "MULT9X9": ("dsp", 1),
+            "MULT18X18": ("dsp", 2),
+            "MULT36X36": ("dsp", 8),
+            **dict.fromkeys(("SP", "SPX9", "SDPB", "SDPX9B", "DPB", "DPX9B", "pROM", "pROMX9"), ("block_ram", 1)),
+            "RAM16SDP4": ("distributed_ram", 1),
+        },
+        sites={"lut": "LUT4", "ff": "DFF", "block_ram": "BSRAM"},
+        pll=pll,
+        block_ram_shapes=((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
+        flow=Flow(
+            ("--vopt", "cst=top.cst"),
+            ("--write", "top.pnr.json"),
+            ("apycula.gowin_pack", "main", "-d", chip, "-o", "top.fs", "top.pnr.json"),
+            "top.fs",
+        ),
+    )
+
+
+#: Multipliers of 9 bits count as DSP blocks.
+GW1NR, GW2A = _gowin("gw1n", GW1NR_PLL, "GW1N-9C"), _gowin("gw2a", GW2A_PLL, "GW2A-18C")
+
+#: Placed by Vivado, in which look-up tables have six inputs.
+XILINX7 = Family(
+    synthesis="synth_xilinx",
+    synthesis_without_dsp="synth_xilinx -nodsp",
+    second=(),
+    place="",
+    cells={},
+    sites={},
+    pll=XILINX7_PLL,
+    block_ram_shapes=((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
+    flow=None,
+)
+
+
 #: Look-up tables, multipliers and block RAMs by size. (An LFE5U-12F is an LFE5U-25F that says otherwise.)
 _ECP5_SIZES = {"12": (24288, 28, 56), "25": (24288, 28, 56), "45": (43848, 72, 108), "85": (83640, 156, 208)}
 
@@ -241,5 +292,22 @@ DEVICES = {
             ("--up5k", "--package", "sg48"),
             Resources(lut=5280, ff=5280, dsp=8, block_ram=30),
         ),
+        Device(
+            "GW1NR-9C",
+            "QN88P",
+            "C6/I5",
+            GW1NR,
+            ("--device", "GW1NR-LV9QN88PC6/I5", "--vopt", "family=GW1N-9C"),
+            Resources(lut=8640, ff=6480, dsp=40, block_ram=26, distributed_ram=1080),
+        ),
+        Device(
+            "GW2A-18C",
+            "PG256",
+            "C8/I7",
+            GW2A,
+            ("--device", "GW2A-LV18PG256C8/I7", "--vopt", "family=GW2A-18C"),
+            Resources(lut=20736, ff=15552, dsp=96, block_ram=46, distributed_ram=2592),
+        ),
+        Device("xc7a35t", "csg324", "1L", XILINX7, (), Resources(lut=20800, ff=41600, dsp=90, block_ram=100)),
     )
 }

@@ -93,6 +93,7 @@ def place(
     files = ["--json", "top.json", "--report", "report.json"]
     goal = ["--seed", str(seed), "--freq", str(frequency), "--timing-allow-fail"]
     flow = device.family.flow
+    assert flow is not None
     if constraints is not None:
         files += [*flow.constraints, *flow.placed]
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:

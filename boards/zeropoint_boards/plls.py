@@ -163,3 +163,41 @@ ICE40_PLL = Pll(
     loop_dividers=range(1, 2),
     output_dividers=(2, 4, 8, 16, 32, 64),
 )
+
+
+def _gowin(oscillators: tuple[float, float], detectors: float, outputs: tuple[float, float], source: str) -> Pll:
+    return Pll(
+        name="rPLL",
+        source=source,
+        inputs=(3, detectors),
+        detectors=(3, detectors),
+        oscillators=oscillators,
+        outputs=outputs,
+        loop=Loop.OUTPUT,
+        input_dividers=range(1, 65),
+        feedback_dividers=range(1, 65),
+        loop_dividers=range(1, 129),
+        output_dividers=(2, 4, 8, *range(16, 129, 16)),
+    )
+
+
+#: Speed grade C6/I5.
+GW1NR_PLL = _gowin((400, 1200), 400, (3.125, 600), "Gowin DS117, PLL switching characteristics; UG286")
+
+#: Speed grade C8/I7.
+GW2A_PLL = _gowin((500, 1250), 500, (3.90625, 625), "Gowin DS102, PLL switching characteristics; UG286")
+
+#: The speed grades with the narrowest ranges.
+XILINX7_PLL = Pll(
+    name="PLLE2_BASE",
+    source="Xilinx DS181, PLL specification; UG472",
+    inputs=(19, 800),
+    detectors=(19, 450),
+    oscillators=(800, 1600),
+    outputs=(6.25, 800),
+    loop=Loop.OSCILLATOR,
+    input_dividers=range(1, 57),
+    feedback_dividers=range(2, 65),
+    loop_dividers=range(1, 2),
+    output_dividers=range(1, 129),
+)

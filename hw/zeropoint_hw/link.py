@@ -30,7 +30,7 @@ from zeropoint_hw.protocol import (
 from zeropoint_hw.uart import UartReceiver, UartTransmitter, check_divisor
 
 #: log2 of the bytes of answers that wait to be sent: two of the longest.
-_SEND_BITS = 9
+SEND_BITS = 9
 
 
 class Link(wiring.Component):
@@ -89,7 +89,7 @@ class Link(wiring.Component):
         m.submodules.uart_receiver = receiver = UartReceiver(self._divisor)
         m.submodules.uart_transmitter = transmitter = UartTransmitter(self._divisor)
         m.submodules.frame_receiver = requests = FrameReceiver(self._buffer_bits)
-        m.submodules.frame_sender = answers = FrameSender(_SEND_BITS)
+        m.submodules.frame_sender = answers = FrameSender(SEND_BITS)
         wiring.connect(m, answers.o, transmitter.i)
         m.d.comb += [
             receiver.rx.eq(self.rx),

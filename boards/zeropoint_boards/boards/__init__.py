@@ -2,9 +2,9 @@
 
 from zeropoint.errors import ZeropointError
 from zeropoint_boards.board import Board
-from zeropoint_boards.boards import ulx3s
+from zeropoint_boards.boards import arty, colorlight, ecpix5, icebreaker, orangecrab, tang, ulx3s, upduino
 
-_MODULES = (ulx3s,)
+_MODULES = (icebreaker, upduino, ulx3s, orangecrab, colorlight, ecpix5, tang, arty)
 
 #: By name.
 BOARDS: dict[str, Board] = {board.name: board for module in _MODULES for board in module.BOARDS}

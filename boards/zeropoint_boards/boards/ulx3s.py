@@ -5,7 +5,8 @@ from amaranth_boards.ulx3s import ULX3S_12F_Platform, ULX3S_25F_Platform, ULX3S_
 from zeropoint_boards.board import Board
 from zeropoint_boards.devices import ecp5
 
-_SMALL = {"lanes": 4, "columns": 4}
+#: 16 multipliers for the array and 12 for the requantizers are all 28.
+_SMALL = {"lanes": 4, "columns": 4, "requantizers": 2}
 
 BOARDS = (
     Board(

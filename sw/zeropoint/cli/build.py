@@ -1,7 +1,7 @@
 """``zeropoint build``: a network to a board's bitstream."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,9 @@ from zeropoint.host.device import BAUD, program_hash
 from zeropoint_hw.config import WeightSource
 
 if TYPE_CHECKING:
-    from zeropoint_boards.board import Board
     from zeropoint_boards.build import Design
     from zeropoint_boards.place import Placement
+    from zeropoint_boards.plls import Setting
     from zeropoint_boards.synthesis import Netlist
 
 #: How much longer placing a seed takes than synthesis, for the progress bar.
@@ -50,6 +50,12 @@ _SEED_SHARE = 4.0
     default=True,
     help="Leave out of the accelerator whatever MODEL does not need.  [default: yes]",
 )
+@click.option(
+    "--run/--no-run",
+    "runs",
+    default=True,
+    help="Run the tools; if not, write what they read, among it a script that runs them.  [default: yes]",
+)
 @config_options
 @click.pass_context
 def command(
@@ -63,6 +69,7 @@ def command(
     seeds: int,
     jobs: int,
     trimmed: bool,
+    runs: bool,
     configured: Configured,
 ) -> None:
     """Build the bitstream that runs MODEL on a board.
@@ -88,45 +95,72 @@ def command(
     core = LinkedAccelerator(program.config, divisor, board.buffer_bits, rom(program), built_in)
 
     with atomic_folder(output) as target:
-        every = range(seed, seed + seeds)
-        with terminal.progress(f"Building {network.name} for {board.title}", 1 + _SEED_SHARE * len(every)) as update:
-            design = build.make_design(board, core, clock, setting)
-            netlist = build.synthesize_design(design)
-            update(1)
-            placed: list[Placement] = []
-
-            def progress(placement: "Placement") -> None:
-                placed.append(placement)
-                update(1 + _SEED_SHARE * len(placed))
-
-            placements = build.place_design(design, netlist, every, jobs, progress)
-            best = build.check_timing(design, placements)
-            bitstream = build.pack(board.device, best)
-        file = board.device.family.flow.bitstream
-        details = _details(board, design, netlist, placements) | {
-            "pll": None if setting is None else {key: str(value) for key, value in asdict(setting).items()},
-            "bitstream_sha256": hashlib.sha256(bitstream).hexdigest(),
-            "program": program.name,
-        }
-        written = record.BuildRecord(board.name, float(clock), baud, divisor, board.buffer_bits, file, details)
-        files = storage.files_of(program) | {file: bitstream, record.BUILD: written.to_bytes()}
+        design = build.make_design(board, core, clock, setting)
+        details = {"title": board.title, "program": program.name, "pll": _pll(setting)}
+        files = storage.files_of(program)
+        if runs:
+            built = _run(design, range(seed, seed + seeds), jobs)
+            files[design.flow.bitstream] = built.bitstream
+            details |= _details(design, built)
+        else:
+            files |= {f"project/{name}": data for name, data in design.files.items() if data}
+            (target / "project").mkdir()
+        bitstream = design.flow.bitstream if runs else None
+        written = record.BuildRecord(board.name, float(clock), baud, divisor, board.buffer_bits, bitstream, details)
+        files[record.BUILD] = written.to_bytes()
         for each, data in files.items():
             (target / each).write_bytes(data)
-    _print(board, best, netlist, float(clock) / 1e6)
-    terminal.note(f"wrote {file} and the program to {output}; zeropoint program {output} puts it on the board")
+    if runs:
+        _print(design, built)
+        terminal.note(f'wrote {bitstream} and the program to {output}; "zeropoint program" puts it on the board')
+    else:
+        terminal.note(f"wrote the program to {output}, and the project for the device's tools to {output / 'project'}")
 
 
-def _details(board: "Board", design: "Design", netlist: "Netlist", placements: list["Placement"]) -> dict[str, Any]:
-    """Return what ``build.json`` says beyond what running it takes."""
+@dataclass(frozen=True)
+class _Built:
+    netlist: "Netlist"
+    placements: "list[Placement]"
+    bitstream: bytes
+
+
+def _run(design: "Design", seeds: range, jobs: int) -> _Built:
+    """Run the device's tools."""
     from zeropoint_boards import build
 
-    best = placements[0]
+    _ = design.flow
+    what = f"Building for {design.board.title}"
+    with terminal.progress(what, 1 + _SEED_SHARE * len(seeds)) as update:
+        netlist = build.synthesize_design(design)
+        update(1)
+        placed: list[Placement] = []
+
+        def progress(placement: "Placement") -> None:
+            placed.append(placement)
+            update(1 + _SEED_SHARE * len(placed))
+
+        placements = build.place_design(design, netlist, seeds, jobs, progress)
+        best = build.check_timing(design, placements)
+        return _Built(netlist, placements, build.pack(design, best))
+
+
+def _pll(setting: "Setting | None") -> dict[str, Any] | None:
+    """Return a PLL's setting as JSON holds it, frequencies as fractions of Hz."""
+    if setting is None:
+        return None
+    return {key: each if isinstance(each, int) else str(each) for key, each in asdict(setting).items()}
+
+
+def _details(design: "Design", built: _Built) -> dict[str, Any]:
+    """Return what ``build.json`` says of what the tools did."""
+    from zeropoint_boards import build
+
+    device, best = design.board.device, built.placements[0]
     return {
-        "title": board.title,
-        "device": board.device.device,
-        "package": board.device.package,
-        "resources": asdict(netlist.resources),
-        "cells": dict(netlist.cells),
+        "device": device.device,
+        "package": device.package,
+        "resources": asdict(built.netlist.resources),
+        "cells": dict(built.netlist.cells),
         "utilization": {site: list(counts) for site, counts in best.utilization.items()},
         "timing": {
             clock: {"constraint_mhz": best.goals[clock], "achieved_mhz": reached}
@@ -137,19 +171,21 @@ def _details(board: "Board", design: "Design", netlist: "Netlist", placements: l
             for clock, (begin, end, delay) in best.critical_paths.items()
         },
         "seed": best.seed,
-        "seeds": {str(each.seed): each.fmax for each in sorted(placements, key=lambda each: each.seed)},
-        "tools": build.tool_versions(board.device),
+        "seeds": {str(each.seed): each.fmax for each in sorted(built.placements, key=lambda each: each.seed)},
+        "tools": build.tool_versions(device),
         "rtlil_sha256": hashlib.sha256(design.rtlil.encode()).hexdigest(),
+        "bitstream_sha256": hashlib.sha256(built.bitstream).hexdigest(),
     }
 
 
-def _print(board: "Board", placement: "Placement", netlist: "Netlist", clock: float) -> None:
-    sites = board.device.family.sites
+def _print(design: "Design", built: _Built) -> None:
+    device, placement = design.board.device, built.placements[0]
     rows = []
-    for resource, taken in asdict(netlist.resources).items():
-        if resource in sites and sites[resource] in placement.utilization:
-            used, held = placement.utilization[sites[resource]]
+    for resource, taken in asdict(built.netlist.resources).items():
+        site = device.family.sites.get(resource, "")
+        if site in placement.utilization:
+            used, held = placement.utilization[site]
             rows.append([resource, taken, used, held, terminal.percent(used / held)])
     reached = f"reaches {placement.fmax:.2f} MHz with seed {placement.seed}"
-    title = f"{board.title}: {board.device.device} at {clock:.2f} MHz; {reached}"
+    title = f"{design.board.title}: {device.device} at {float(design.clock) / 1e6:.2f} MHz; {reached}"
     terminal.table(title, ["resource", "synthesized", "placed", "of", "share"], rows)

@@ -1,0 +1,63 @@
+"""Whether an accelerator fits a board, before anything is synthesized: its memories and its multipliers.
+
+Look-up tables are left to the tools: the arrays that boards have by default leave room for them.
+"""
+
+from zeropoint_boards.board import Board
+from zeropoint_boards.devices import Device
+from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
+from zeropoint_hw.isa import LOG_PIECES, TABLE_ENTRIES
+from zeropoint_hw.link import SEND_BITS
+
+#: Memories of fewer words are made of look-up tables.
+_FEWEST_WORDS = 33
+
+#: What an entry of the log, and a word of parameters but for their multipliers, have in bits.
+_LOG_BITS = 32 * LOG_PIECES
+_PARAMETER_BITS = (32, 8)
+
+
+def memories(config: AcceleratorConfig, buffer_bits: int) -> list[tuple[int, int]]:
+    """Return the words and the bits of a word of every memory of an accelerator and its link that is no register file.
+
+    Parameters
+    ----------
+    config
+        The accelerator's.
+    buffer_bits
+        As :class:`zeropoint_hw.link.Link`.
+    """
+    words = [*_PARAMETER_BITS, *([32] if config.requantizer is RequantizerKind.MULTIPLIER else [])]
+    found = [
+        (config.program_words, 32),
+        (config.weight_words, config.word_bits),
+        *((config.parameter_words, bits * config.requantizers) for bits in words),
+        *[(config.activation_elements // config.lanes, config.element_bits)] * config.lanes,
+        (config.max_instructions, _LOG_BITS),
+        (1 << buffer_bits, 8),
+        (1 << SEND_BITS, 8),
+    ]
+    if config.tables:
+        found += [(config.tables * TABLE_ENTRIES, 8)] * config.requantizers
+    return found
+
+
+def block_rams(config: AcceleratorConfig, buffer_bits: int, device: Device) -> int:
+    """Return how many block RAMs of a device the memories take, each in the shape of which it takes fewest."""
+    return sum(
+        min(-(-words // deep) * -(-bits // wide) for deep, wide in device.family.block_ram_shapes)
+        for words, bits in memories(config, buffer_bits)
+        if words >= _FEWEST_WORDS
+    )
+
+
+def shortage(config: AcceleratorConfig, board: Board) -> str:
+    """Return of what an accelerator takes more than a board's device has: ``66 of 56 block RAMs``; or nothing."""
+    capacity = board.device.capacity
+    multipliers = (config.multipliers if config.dsp else 0) + config.requantizer_multipliers
+    short = []
+    if (rams := block_rams(config, board.buffer_bits, board.device)) > capacity.block_ram:
+        short.append(f"{rams} of {capacity.block_ram} block RAMs")
+    if multipliers > capacity.dsp:
+        short.append(f"{multipliers} of {capacity.dsp} multipliers")
+    return ", ".join(short)

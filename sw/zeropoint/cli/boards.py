@@ -1,0 +1,97 @@
+"""``zeropoint boards``: what a network can be built for."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zeropoint.cli import terminal
+from zeropoint.cli.options import PATH, load_quantized
+from zeropoint.compiler import compile_model
+from zeropoint.compiler.configure import configure
+from zeropoint.compiler.trim import trim
+from zeropoint.errors import ZeropointError
+from zeropoint.files import atomic_write, check_writable
+from zeropoint_hw.config import AcceleratorConfig, WeightSource
+
+if TYPE_CHECKING:
+    from zeropoint.model import QuantizedModel
+    from zeropoint_boards.board import Board
+
+
+@click.command("boards")
+@click.argument("models", type=PATH, nargs=-1, metavar="[MODEL]...")
+@click.option("--json", "report", type=PATH, help="Where to write the table as JSON.")
+def command(models: tuple[Path, ...], report: Path | None) -> None:
+    """List the boards that "build" knows, and on which of them each MODEL fits.
+
+    A MODEL fits if the memories and multipliers of the accelerator that "build" would make for it by default are in the
+    board's FPGA; logic and the clock are known when it is built.
+    """
+    from zeropoint_boards.boards import BOARDS
+
+    check_writable(report, inputs=models)
+    networks = [(path.stem, load_quantized(path)) for path in models]
+    rows = [_entry(board) for board in BOARDS.values()]
+    with terminal.progress("Compiling", max(len(networks) * len(BOARDS), 1)) as update:
+        for place, (name, network) in enumerate(networks):
+            for index, (entry, board) in enumerate(zip(rows, BOARDS.values(), strict=True)):
+                entry["models"][name] = _shortage(board, network)
+                update(place * len(BOARDS) + index + 1)
+    columns = ["board", "name", "device", "LUT", "DSP", "block RAM", "KiB", "array", "MHz"]
+    table = [
+        [
+            each["board"],
+            each["title"],
+            each["device"],
+            each["lut"],
+            each["dsp"],
+            each["block_ram"],
+            each["block_ram_bits"] / 8192,
+            each["array"],
+            each["clock_mhz"],
+            *("fits" if short is None else short for short in each["models"].values()),
+        ]
+        for each in rows
+    ]
+    terminal.table("Boards", [*columns, *(name for name, _ in networks)], table)
+    for each in rows:
+        if not each["bitstream"]:
+            terminal.say(f"{each['board']}: the vendor's tools make the bitstream; --no-run writes a project for them")
+    if report is not None:
+        atomic_write(report, (json.dumps(rows, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _entry(board: "Board") -> dict[str, Any]:
+    """Return what is known of a board."""
+    capacity = board.device.capacity
+    deep, wide = board.device.family.block_ram_shapes[0]
+    config = AcceleratorConfig.from_dict(dict(board.config))
+    return {
+        "board": board.name,
+        "title": board.title,
+        "device": board.device.device,
+        "lut": capacity.lut,
+        "dsp": capacity.dsp,
+        "block_ram": capacity.block_ram,
+        "block_ram_bits": capacity.block_ram * deep * wide,
+        "array": f"{config.lanes}×{config.columns}",
+        "oscillator_mhz": float(board.oscillator) / 1e6,
+        "clock_mhz": float(board.clocking(board.frequency)[0]) / 1e6,
+        "bitstream": board.device.family.flow is not None,
+        "note": board.note,
+        "models": {},
+    }
+
+
+def _shortage(board: "Board", network: "QuantizedModel") -> str | None:
+    """Return of what a network takes more than a board has, or None if it fits."""
+    from zeropoint_boards import fit
+
+    try:
+        config = trim(network, configure(network, {"weight_source": WeightSource.ROM, **board.config}))
+        compile_model(network, config)
+    except (ZeropointError, ValueError) as error:
+        return str(error)
+    return fit.shortage(config, board) or None

@@ -1,0 +1,50 @@
+"""``zeropoint program``: a bitstream onto a board."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+
+from zeropoint.cli import terminal
+from zeropoint.cli.options import PATH
+from zeropoint.errors import ZeropointError
+
+#: The program that does it, for nearly every board.
+LOADER = "openFPGALoader"
+
+
+@click.command("program")
+@click.argument("folder", type=PATH, metavar="DIR")
+@click.option("--flash", is_flag=True, help="Write it to the board's flash, from which it starts at power-on.")
+def command(folder: Path, flash: bool) -> None:
+    """Put the bitstream in DIR, which "build" wrote, on the board that it was built for, with openFPGALoader.
+
+    Where that is not installed, the command says what to do instead.
+    """
+    from zeropoint_boards import boards, record
+
+    built = record.load(folder)
+    board = boards.find(built.board)
+    if built.bitstream is None:
+        raise ZeropointError(
+            f"'{folder}' holds no bitstream: it was built with --no-run; run the device's tools on its project first"
+        )
+    file = folder / built.bitstream
+    if not file.is_file():
+        raise ZeropointError(f"'{file}' is not there; build the model again")
+    if not board.programmer:
+        raise ZeropointError(f"{LOADER} does not know {board.title}; {board.loading.format(file=file)}")
+    call = [LOADER, "-b", board.programmer, *(["-f"] if flash else []), str(file)]
+    found = shutil.which(LOADER)
+    if found is None:
+        raise ZeropointError(
+            f"{LOADER} is not installed; install it (Debian and Ubuntu: apt install openfpgaloader; others: "
+            f"https://trabucayre.github.io/openFPGALoader) and run: {' '.join(call)}"
+        )
+    if board.note:
+        terminal.note(board.note)
+    status = subprocess.run([found, *call[1:]], check=False).returncode
+    if status:
+        raise ZeropointError(f"{LOADER} failed with status {status}; is {board.title} connected, and may you use it?")
+    terminal.note(f"{board.title} runs {file}")
