@@ -86,6 +86,8 @@ class Family:
         mapper to look-up tables, abc9, ends without a word on some designs, in which the older one finds nothing wrong.
     place
         The YoWASP tool that places and routes.
+    models
+        The folder of Yosys with models of its cells.
     cells
         The cells that count as resources: of which, and how many.
     sites
@@ -104,6 +106,7 @@ class Family:
     synthesis_without_dsp: str
     second: tuple[str, ...]
     place: str
+    models: str
     cells: Mapping[str, tuple[str, int]]
     sites: Mapping[str, str]
     pll: Pll
@@ -142,6 +145,7 @@ ECP5 = Family(
     synthesis_without_dsp="synth_ecp5 -nodsp",
     second=("techmap -map +/lattice/latches_map.v", "abc -dress -lut 4:7", "clean"),
     place="nextpnr-ecp5",
+    models="ecp5",
     cells={
         "LUT4": ("lut", 1),
         # Two bits of a carry chain, which take the look-up tables in front of them. (PFUMX and L6MUX21 join look-up
@@ -188,6 +192,7 @@ ICE40_UP = Family(
         "opt_lut -tech ice40",
     ),
     place="nextpnr-ice40",
+    models="ice40",
     cells={
         "SB_LUT4": ("lut", 1),
         # With clock edges, enables, and resets and sets with and without a clock.

@@ -31,7 +31,11 @@ PERIOD = 1e-6
 
 Bench = Callable[[Any], Coroutine[Any, Any, None]]
 
-_engine: ContextVar[str] = ContextVar("engine", default="amaranth")
+#: Makes the Verilog of a component, with the ports that ``zeropoint_hw.verilog.to_verilog`` gives it.
+MakeVerilog = Callable[[Any], str]
+
+#: What benches run on, and what makes the Verilog there if it is not that function.
+_engine: ContextVar[tuple[str, MakeVerilog | None]] = ContextVar("engine", default=("amaranth", None))
 
 
 class Stalls:
@@ -101,8 +105,9 @@ def run_bench(
     """
     if not benches:
         raise ValueError("a run needs a bench that ends")
-    if _engine.get() != "amaranth":
-        _run_on_verilog(_engine.get(), component, benches, deadline, background, trace)
+    simulator, make_verilog = _engine.get()
+    if simulator != "amaranth":
+        _run_on_verilog(simulator, make_verilog, component, benches, deadline, background, trace)
         return
     # The counter makes sure that there is a clock, and numbers the cycles in the waveforms.
     top = Module()
@@ -135,13 +140,21 @@ def run_bench(
 
 
 @contextmanager
-def engine(name: str) -> Iterator[None]:
+def engine(name: str, make_verilog: MakeVerilog | None = None) -> Iterator[None]:
     """Run benches on another engine than Amaranth's simulator: ``verilator`` or ``icarus``, on the component's Verilog.
 
     There, benches can only set and look at ports of the component, which must be a ``wiring.Component``; others end in
     :class:`zeropoint_sim.verilog_bench.NotInVerilog`.
+
+    Parameters
+    ----------
+    name
+        ``amaranth``, ``verilator`` or ``icarus``.
+    make_verilog
+        Makes another Verilog of a component than ``zeropoint_hw.verilog.to_verilog``, such as a netlist's, with the
+        same ports and the top module ``verilog_build.TOP``.
     """
-    token = _engine.set(name)
+    token = _engine.set((name, make_verilog))
     try:
         yield
     finally:
@@ -150,6 +163,7 @@ def engine(name: str) -> Iterator[None]:
 
 def _run_on_verilog(
     simulator: str,
+    make_verilog: MakeVerilog | None,
     component: Any,
     benches: Sequence[Bench],
     deadline: int,
@@ -170,7 +184,7 @@ def _run_on_verilog(
         return Watchdog(f"after {deadline} cycles still waiting: {'; '.join(waiting)}")
 
     try:
-        run_benches(simulator, component, start, stuck, deadline, trace)
+        run_benches(simulator, component, start, stuck, deadline, trace, make_verilog)
     finally:
         for entry in started:
             entry.close()

@@ -182,7 +182,7 @@ def simulate(
         )
     transport, notes = _open(program, engine, trace, announce)
     try:
-        return _run(program, transport, inputs, golden, golden_tensors, trace is not None, progress, notes)
+        return run_on(transport, program, inputs, golden, golden_tensors, trace is not None, progress, notes)
     finally:
         transport.close()
 
@@ -198,16 +198,27 @@ def choose_engine(engine: str) -> tuple[str, str]:
     return "cxxrtl", ""
 
 
-def _run(
-    program: Program,
+def run_on(
     transport: Transport,
+    program: Program,
     inputs: Array,
     golden: Array,
-    golden_tensors: Mapping[str, Array] | None,
-    tracing: bool,
-    progress: Callable[[int, int], None] | None,
-    notes: tuple[str, ...],
+    golden_tensors: Mapping[str, Array] | None = None,
+    tracing: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> SimulationResult:
+    """Run a compiled program on hardware that a transport leads to; as :func:`simulate`, which opens one.
+
+    Parameters
+    ----------
+    transport
+        Left open.
+    tracing
+        Whether to record the first inference's waveforms.
+    notes
+        For the result.
+    """
     began = time.perf_counter()
     driver = Driver(transport, program)
     outputs, cycles = [], []

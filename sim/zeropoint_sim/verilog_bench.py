@@ -188,6 +188,7 @@ def run_benches(
     stuck: Callable[[], Exception],
     deadline: int,
     trace: Path | None = None,
+    make_verilog: Callable[[Any], str] | None = None,
 ) -> None:
     """Run benches on the Verilog of ``component`` until those that must have returned.
 
@@ -205,9 +206,11 @@ def run_benches(
         Cycles after which it does.
     trace
         A VCD file to write.
+    make_verilog
+        As :func:`zeropoint_sim.bench.engine`.
     """
     ctx = VerilogContext(component)
-    text = to_verilog(component, verilog_build.TOP)
+    text = to_verilog(component, verilog_build.TOP) if make_verilog is None else make_verilog(component)
     built = verilog_build.build(simulator, lambda: text, text.encode(), trace=trace is not None)
     reset = ["rst"] if "rst" in verilog_build.ports(text) else []
     ctx.simulation = VerilogSimulation(built, [*ctx.inputs, *reset], trace)

@@ -218,9 +218,9 @@ def build(
 
 def ports(verilog: str) -> list[str]:
     """Return the names of the ports of the top module."""
-    match = re.search(rf"^module {TOP}\((.*)\);$", verilog, re.MULTILINE)
+    match = re.search(rf"^module {TOP}\((.*?)\);$", verilog, re.MULTILINE | re.DOTALL)
     assert match is not None
-    return match[1].replace("\\", "").replace(" ", "").split(",")
+    return re.sub(r"[\\\s]", "", match[1]).split(",")
 
 
 def _build(toolchain: Toolchain, verilog: str, trace: bool, runtime: Mapping[str, Path]) -> bytes:

@@ -30,6 +30,9 @@ class VerilogEngine:
         As :class:`zeropoint_sim.cxxrtl_engine.CxxrtlEngine`.
     trace
         A VCD file to write, with all signals but the memories' contents.
+    to_verilog
+        Makes Verilog of the component, with the top module ``verilog_build.TOP``; ``identity`` tells apart what it
+        makes.
 
     Raises
     ------
@@ -45,6 +48,7 @@ class VerilogEngine:
         identity: bytes,
         trace: Path | None = None,
         announce: Callable[[], None] | None = None,
+        to_verilog: Callable[[Any, str], str] = to_verilog,
     ) -> None:
         self.name = simulator
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,8 +25,11 @@ _END_LIMIT = 60
 #: Nanoseconds of a clock cycle, as in ``cocotb_server``.
 PERIOD = 1000
 
-#: Lines of a failed simulator's output that its error quotes.
+#: Lines of a failed simulator's output that its error quotes, where the design itself has not ended it.
 _QUOTED = 5
+
+#: What simulators say where the design does.
+_FATAL = re.compile(r"^FATAL:|%Fatal:")
 
 
 class VerilogSimulation:
@@ -158,7 +162,8 @@ class VerilogSimulation:
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(timeout=5)
         lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.is_file() else []
-        return ZeropointError(f"engine {self._engine}: the simulator {what}: {' | '.join(lines[-_QUOTED:])}")
+        said = [line for line in lines if _FATAL.search(line)] or lines[-_QUOTED:]
+        return ZeropointError(f"engine {self._engine}: the simulator {what}: {' | '.join(said)}")
 
     def _end(self) -> None:
         connection, self._socket = getattr(self, "_socket", None), None

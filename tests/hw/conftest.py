@@ -1,4 +1,4 @@
-"""Component tests on several engines: the same test, Amaranth's simulator and the Verilog in Verilator or Icarus."""
+"""Component tests on several engines: the same test, Amaranth's simulator, the Verilog and netlists of FPGAs."""
 
 import gc
 import warnings
@@ -7,6 +7,7 @@ from traceback import clear_frames
 import pytest
 from amaranth.hdl import UnusedElaboratable
 from support.engines import need
+from support.netlists import NETLISTS, need_simulator, verilog_of
 
 from zeropoint_sim import bench
 from zeropoint_sim.verilog_bench import NotInVerilog
@@ -22,6 +23,29 @@ FAST = {
     "test_runs_to_the_end_and_again",
 }
 
+#: Tests of which the first variant runs on the netlists of each kind of FPGA in the long suite: of each component one
+#: that goes through its values.
+NETLIST = {
+    "test_mac",
+    "test_fold",
+    "test_powers_of_two",
+    "test_minifloat",
+    "test_products",
+    "test_every_accumulation",
+    "test_bits_are_those_of_the_golden_model",
+    "test_results_are_exact",
+    "test_the_gateware_gives_the_definitions_bits",
+    "test_sums_are_those_of_the_reference_kernel",
+    "test_every_result_is_looked_up_in_the_instructions_table",
+    "test_greatest_of_each_window",
+    "test_activations_at_any_address",
+    "test_words_written_in_pieces",
+    "test_addresses_and_counts",
+    "test_random_instructions",
+    "test_runs_to_the_end_and_again",
+    "test_words_are_written_and_read_one_after_the_other",
+}
+
 #: Variants of a test that run on Verilog in the long suite. Each builds a simulator of its own.
 VARIANTS = 1
 
@@ -30,7 +54,8 @@ VARIANTS = 1
 def engine(request):
     """The engine on which the benches of a test run."""
     name = getattr(request, "param", "amaranth")
-    with bench.engine(need(name)):
+    chosen = (need_simulator(), verilog_of(name)) if name in NETLISTS else (need(name),)
+    with bench.engine(*chosen):
         yield name
 
 
@@ -53,7 +78,7 @@ def pytest_generate_tests(metafunc):
     if "run_bench" not in vars(metafunc.module) and "products" not in vars(metafunc.module):
         return
     asked = metafunc.config.getoption("--engine")
-    engines = [asked] if asked else ["amaranth", "verilator"]
+    engines = [asked] if asked else ["amaranth", "verilator", *NETLISTS]
     metafunc.parametrize("engine", engines, indirect=True)
 
 
@@ -65,12 +90,12 @@ def pytest_collection_modifyitems(config, items):
         if name == "amaranth" or config.getoption("--engine"):
             kept.append(item)
             continue
-        key = (item.path, item.originalname)
+        key = (item.path, item.originalname, name)
         seen[key] = seen.get(key, 0) + 1
-        if seen[key] > VARIANTS:
+        if seen[key] > VARIANTS or (name in NETLISTS and item.originalname not in NETLIST):
             left.append(item)
             continue
-        if item.originalname not in FAST:
+        if name in NETLISTS or item.originalname not in FAST:
             item.add_marker(pytest.mark.slow)
         kept.append(item)
     config.hook.pytest_deselected(items=left)
