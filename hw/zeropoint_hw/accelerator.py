@@ -37,6 +37,7 @@ from zeropoint_hw.pair_scaler import PairScaler, PairShifter
 from zeropoint_hw.pooler import Pooler
 from zeropoint_hw.requantizer import Requantizer
 from zeropoint_hw.sequencer import Sequencer
+from zeropoint_hw.serial_requantizer import SerialRequantizer
 from zeropoint_hw.tables import Tables
 from zeropoint_hw.writer import Writer
 
@@ -117,17 +118,21 @@ class Accelerator(wiring.Component):
         m.submodules.addresses = addresses = InputAddress(config)
         m.submodules.array = array = Array(config)
         m.submodules.drain = drain = Drain(config)
-        m.submodules.requantizer = requantizer = Requantizer(config)
+        serial = config.requantizer is RequantizerKind.SERIAL
+        requantizer = SerialRequantizer(config) if serial else Requantizer(config)
+        m.submodules.requantizer = requantizer
         m.submodules.pooler = pooler = Pooler(config)
         m.submodules.writer = writer = Writer(config)
 
-        # An instruction starts while the last beats of the one before are still on their way to memory, so what they
-        # meet there changes that much later.
+        # With prefetch, an instruction starts while the last beats of the one before are still on their way to memory,
+        # so what they meet there changes that much later.
         instruction, start = sequencer.instruction, sequencer.start
-        late_instruction = Signal.like(instruction)
-        late_start = delay(m, start, Requantizer.NOTICE + Pooler.LATENCY, "start")
-        with m.If(late_start):
-            m.d.sync += late_instruction.eq(instruction)
+        late_instruction, late_start = instruction, start
+        if config.prefetch:
+            late_instruction = Signal.like(instruction)
+            late_start = delay(m, start, Requantizer.NOTICE + Pooler.LATENCY, "start")
+            with m.If(late_start):
+                m.d.sync += late_instruction.eq(instruction)
         for stage in (loops, addresses, array, drain):
             m.d.comb += stage.instruction.eq(instruction)
         for stage in (requantizer, pooler, writer):
@@ -172,6 +177,7 @@ class Accelerator(wiring.Component):
             drain.done_level.eq(array.done_level),
             drain.accumulators.eq(array.accumulators),
             drain.activation_sum.eq(array.activation_sum),
+            drain.ready.eq(requantizer.ready),
             parameters.read_address.eq(drain.parameter_address),
             requantizer.parameters.eq(parameters.read_data),
             Cat(requantizer.beat, requantizer.beat_level, requantizer.beat_pools).eq(beat),
@@ -213,7 +219,7 @@ class Accelerator(wiring.Component):
             activations.write_count.eq(writer.count),
         ]
 
-        m.submodules.counters = counters = Counters(config.max_instructions)
+        m.submodules.counters = counters = Counters(config.max_instructions if config.log else 0)
         m.d.comb += [
             counters.restart.eq(sequencer.restart),
             counters.busy.eq(sequencer.busy),

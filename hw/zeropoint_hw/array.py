@@ -9,6 +9,7 @@ from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.history import History
 from zeropoint_hw.isa import Accumulate, Gate
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, delay
+from zeropoint_hw.multiplier import byte_products
 from zeropoint_hw.pe import PROCESSING_ELEMENTS, extend, operand_shape
 
 
@@ -84,6 +85,7 @@ class Array(wiring.Component):
         m = Module()
         config, i = self._config, self.instruction
         pe_class = PROCESSING_ELEMENTS[config.pe]
+        unsigned = i.input_unsigned if config.unsigned_activations else Const(0)
 
         # Masked lanes take the pad value, whose difference from the zero point is what padding means to the layer.
         operands: list[Value] = []
@@ -93,7 +95,7 @@ class Array(wiring.Component):
             if config.element_bits > 8:
                 # There are no zero points.
                 return element.as_signed()
-            return pe_class.operand(extend(element, i.input_unsigned), i.input_zero_point)
+            return pe_class.operand(extend(element, unsigned), i.input_zero_point)
 
         for lane in range(config.lanes):
             byte = Signal(config.element_bits, name=f"byte{lane}")
@@ -122,21 +124,8 @@ class Array(wiring.Component):
 
         sums, left = [], []
         pe_latency, tree_latency = pe_class.latency(config), 0
-        for column in range(config.columns):
-            elements = []
-            for lane in range(config.lanes):
-                m.submodules[f"pe_{lane}_{column}"] = pe = pe_class(config)
-                m.d.comb += [
-                    pe.activation.eq(taps[lane][column]),
-                    pe.weight.eq(self.weights.word_select(column * config.lanes + lane, config.weight_bits)),
-                    pe.weights_unsigned.eq(i.weights_unsigned),
-                    pe.weights_coded.eq(i.weights_coded),
-                    pe.weight_zero_point.eq(i.weight_zero_point),
-                    pe.gate.eq(0 if config.weight_zero else self._gated(lane, column)),
-                ]
-                elements.append(pe)
-            products = [pe.product for pe in elements]
-            carries = [pe.carry for pe in elements] if pe_class.carries else None
+        each = self._byte_products(m, taps) if config.byte_products else self._products(m, taps)
+        for column, (products, carries) in enumerate(each):
             total, carry, tree_latency = adder_tree(m, products, carries, f"tree{column}")
             sums.append(_at_least(m, total, config.pair_bits))
             left.append(carry)
@@ -164,12 +153,46 @@ class Array(wiring.Component):
                 with m.If(~second):
                     m.d.sync += accumulator[:width].eq(added)
 
-        if config.pe is PEKind.FOLD:
+        if config.pe is PEKind.FOLD and config.weight_zero_points:
             late = [delay(m, operand, pe_latency, f"late{lane}").as_signed() for lane, operand in enumerate(operands)]
             total, _, _ = adder_tree(m, late, None, "activation_tree")
             with m.If(valid):
                 m.d.sync += self.activation_sum.eq(Mux(first, total, self.activation_sum + total))
         return m
+
+    def _weight(self, lane: int, column: int) -> Value:
+        """Return the weight of a PE."""
+        return self.weights.word_select(column * self._config.lanes + lane, self._config.weight_bits)
+
+    def _products(self, m: Module, taps: list[list[Value]]) -> list[tuple[list[Value], list[Value] | None]]:
+        """Return each column's products, and their carries where there are any, given what each PE multiplies."""
+        config, i = self._config, self.instruction
+        pe_class = PROCESSING_ELEMENTS[config.pe]
+        columns: list[tuple[list[Value], list[Value] | None]] = []
+        for column in range(config.columns):
+            elements = []
+            for lane in range(config.lanes):
+                m.submodules[f"pe_{lane}_{column}"] = pe = pe_class(config)
+                m.d.comb += [
+                    pe.activation.eq(taps[lane][column]),
+                    pe.weight.eq(self._weight(lane, column)),
+                    pe.weights_unsigned.eq(i.weights_unsigned),
+                    pe.weights_coded.eq(i.weights_coded),
+                    pe.weight_zero_point.eq(i.weight_zero_point),
+                    pe.gate.eq(0 if config.weight_zero else self._gated(lane, column)),
+                ]
+                elements.append(pe)
+            carries: list[Value] | None = [pe.carry for pe in elements] if pe_class.carries else None
+            columns.append(([pe.product for pe in elements], carries))
+        return columns
+
+    def _byte_products(self, m: Module, taps: list[list[Value]]) -> list[tuple[list[Value], None]]:
+        """Return each column's products where these are of signed bytes, as they lie in memory: two a DSP block."""
+        lanes, columns = self._config.lanes, self._config.columns
+        places = [(lane, column) for column in range(columns) for lane in range(lanes)]
+        operands = [(taps[lane][column], self._weight(lane, column).as_signed()) for lane, column in places]
+        products = byte_products(m, operands, "products")
+        return [(products[column * lanes : (column + 1) * lanes], None) for column in range(columns)]
 
     def _gated(self, lane: int, column: int) -> Value:
         """Return whether an instruction keeps a lane from a column."""

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from zeropoint_hw.isa import INSTRUCTION_WORDS
+from zeropoint_hw.isa import IDLE_BITS, INSTRUCTION_WORDS
 
 
 class PEKind(StrEnum):
@@ -30,6 +30,8 @@ class RequantizerKind(StrEnum):
     MULTIPLIER = "multiplier"
     #: By powers of two only: a shift.
     SHIFT = "shift"
+    #: By any multiplier, some of its bits a cycle: no DSP blocks, and several cycles for an output.
+    SERIAL = "serial"
 
 
 class WeightSource(StrEnum):
@@ -68,6 +70,18 @@ _INTEGER_WIDTHS = range(20, 33)
 WIDE_BITS = 16
 _WIDE_WIDTHS = range(36, 49)
 
+#: The most bits of a multiplier that a serial requantizer takes in a cycle.
+_DIGIT_BITS = 8
+
+#: Bits of a multiplier.
+MULTIPLIER_BITS = 31
+
+#: Cycles from one beat to the next of a serial requantizer, besides those in which it multiplies and shifts.
+_SERIAL_OVERHEAD = 3
+
+#: Bits that are enough to count the cycles in which the array waits for requantizers that take a beat a cycle.
+_IDLE_BITS = 7
+
 #: Exponent bits of minifloats where the user does not say.
 _EXPONENT_BITS = 4
 
@@ -91,7 +105,12 @@ class AcceleratorConfig:
         that is not above 8.
     requantizer
         How the requantizers, and ADD its operands, scale: ``multiplier``, or ``shift`` for networks whose scales are
-        all powers of two and whose outputs have no zero points, such as those in dynamic fixed point.
+        all powers of two and whose outputs have no zero points, such as those in dynamic fixed point; or ``serial``,
+        which is ``multiplier`` without DSP blocks, takes several cycles for an output, and has no ``elementwise``,
+        whatever else is said.
+    digit_bits
+        Bits of a multiplier that ``serial`` takes in a cycle, 1 to 8; 0 for other kinds. For serial, 0, the default,
+        takes 1.
     pe
         The kind of processing element.
     weight_bits
@@ -109,6 +128,8 @@ class AcceleratorConfig:
         Whether shift has a code for 0, as INQ has; Ristretto's have none, and so a bit less.
     weight_zero_points
         Whether weights may have zero points, and be uint8.
+    unsigned_activations
+        Whether activations may be uint8.
     dsp
         Whether the PEs' multipliers are DSP blocks; if not, they are made of adders.
     window_taps
@@ -125,6 +146,11 @@ class AcceleratorConfig:
     tables
         Tables of 256 bytes, up to 15: LOGISTIC and LEAKY_RELU take one each, and inputs of CONCATENATION whose scale
         changes.
+    prefetch
+        Whether the next instruction is fetched while one executes, and begins before its last outputs are written.
+        Without, a third as many flip-flops hold instructions, and each takes some sixty cycles more.
+    log
+        Whether the cycles of each instruction are logged, and those that were lost counted by what they were lost to.
     accumulator_width
         Bits of an accumulator, 20 to 32; 36 to 48 for activations of 16 bits; for minifloat, those of a product, or up
         to 15 more. The compiler refuses a layer whose worst case does not fit. 0, the default, takes the most.
@@ -155,12 +181,14 @@ class AcceleratorConfig:
     columns: int = 8
     requantizers: int = 0
     requantizer: RequantizerKind = RequantizerKind.MULTIPLIER
+    digit_bits: int = 0
     pe: PEKind = PEKind.MAC
     weight_bits: int = 0
     activation_bits: int = 0
     exponent_bits: int = 0
     weight_zero: bool = True
     weight_zero_points: bool = True
+    unsigned_activations: bool = True
     dsp: bool = True
     window_taps: int = 0
     max_pooling: bool = True
@@ -168,6 +196,8 @@ class AcceleratorConfig:
     left_shift: bool = True
     ties_to_even: bool = True
     tables: int = 8
+    prefetch: bool = True
+    log: bool = True
     accumulator_width: int = 0
     activation_bytes: int = 64 * 1024
     weight_bytes: int = 0
@@ -212,6 +242,7 @@ class AcceleratorConfig:
             bits = f"{allowed[-1]} to {allowed[0]}" if len(allowed) > 1 else f"{allowed[0]}"
             raise ValueError(f"weight_bits must be {bits} for pe = {self.pe!s}, not {self.weight_bits!r}")
         self._check_formats()
+        self._check_serial()
         if self.window_taps == 0:
             object.__setattr__(self, "window_taps", min(3, self.lanes))
         if not 1 <= self.window_taps <= self.lanes:
@@ -248,6 +279,19 @@ class AcceleratorConfig:
             bits = f"1 to {most}" if floats else "0"
             raise ValueError(f"exponent_bits must be {bits} for pe = {self.pe!s}, not {self.exponent_bits!r}")
 
+    def _check_serial(self) -> None:
+        """Fill in and check what a serial requantizer is made of."""
+        serial = self.requantizer is RequantizerKind.SERIAL
+        if serial:
+            object.__setattr__(self, "elementwise", False)
+            if self.digit_bits == 0:
+                object.__setattr__(self, "digit_bits", 1)
+        if not serial <= self.digit_bits <= serial * _DIGIT_BITS:
+            bits = f"1 to {_DIGIT_BITS}" if serial else "0"
+            raise ValueError(
+                f"digit_bits must be {bits} for requantizer = {self.requantizer!s}, not {self.digit_bits!r}"
+            )
+
     @property
     def memories(self) -> dict[str, tuple[int, int, int]]:
         """Of each memory, by the field that gives its size: what that is a multiple of, its least and its most."""
@@ -267,7 +311,7 @@ class AcceleratorConfig:
     @property
     def requantizer_multipliers(self) -> int:
         """Multipliers outside the array: four for each 32-bit product, two more where ADD scales an operand."""
-        if self.pe is PEKind.MINIFLOAT or self.requantizer is RequantizerKind.SHIFT:
+        if self.pe is PEKind.MINIFLOAT or self.requantizer is not RequantizerKind.MULTIPLIER:
             return 0
         return self.requantizers * (6 if self.elementwise else 4)
 
@@ -298,6 +342,29 @@ class AcceleratorConfig:
     def shifts(self) -> range:
         """By how much requantizers shift, left where positive."""
         return range(-128, 2) if self.pe is PEKind.MINIFLOAT else range(-31, 31)
+
+    @property
+    def digits(self) -> int:
+        """Cycles in which a serial requantizer multiplies."""
+        return -(-MULTIPLIER_BITS // self.digit_bits)
+
+    def beat_cycles(self, least_shift: int, greatest_shift: int) -> int:
+        """Return the cycles from one beat to the next, if the requantizers shift by no less and no more than this."""
+        if self.requantizer is not RequantizerKind.SERIAL:
+            return 1
+        shifts = max(0, -least_shift) + (1 + max(0, greatest_shift) if self.left_shift else 0)
+        return _SERIAL_OVERHEAD + self.digits + shifts
+
+    @property
+    def idle_bits(self) -> int:
+        """Bits that count the cycles in which the array waits for the drain."""
+        cycles = self.columns // self.requantizers * self.beat_cycles(self.shifts[0], self.shifts[-1])
+        return min(IDLE_BITS, max(_IDLE_BITS, cycles.bit_length()))
+
+    @property
+    def byte_products(self) -> bool:
+        """Whether the array multiplies signed numbers of 8 bits, as they lie in memory, in DSP blocks."""
+        return self.pe is PEKind.FOLD and self.dsp and not (self.weight_zero_points or self.unsigned_activations)
 
     @property
     def element_bits(self) -> int:
@@ -403,7 +470,8 @@ class AcceleratorConfig:
         """What it tells of its number formats; ``isa.Register.FORMATS`` says in which bits."""
         word = self.weight_bits % 16 | self.weight_zero << 4 | self.ties_to_even << 5 | self.weight_zero_points << 6
         word |= self.exponent_bits << 7 | self.activation_bits << 10
-        return word | (self.requantizer is RequantizerKind.SHIFT) << 15
+        word |= (self.requantizer is RequantizerKind.SHIFT) << 15 | self.digit_bits << 16
+        return word | (not self.unsigned_activations) << 20 | (not self.log) << 21
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""

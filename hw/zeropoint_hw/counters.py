@@ -15,7 +15,7 @@ class Counters(wiring.Component):
     Parameters
     ----------
     entries
-        Instructions that are logged, the first ones of a run.
+        Instructions that are logged, the first ones of a run; with 0 only ``cycles`` are counted, all else reads 0.
 
     Members
     -------
@@ -45,7 +45,7 @@ class Counters(wiring.Component):
             {
                 **{name: In(1) for name in ("restart", "busy", "fetching", "working", "stalled", "done")},
                 **{name: Out(_WORD) for name in counts},
-                "log_address": In(range(entries * LOG_PIECES)),
+                "log_address": In(range(max(entries, 1) * LOG_PIECES)),
                 "log_data": Out(_WORD),
             }
         )
@@ -53,19 +53,22 @@ class Counters(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         flushing = self.busy & ~(self.fetching | self.working | self.stalled)
-        totals = (
-            (self.cycles, self.busy),
-            (self.busy_cycles, self.working),
-            (self.stall_drain, self.stalled),
-            (self.stall_fetch, self.fetching),
-            (self.stall_flush, flushing),
-            (self.instructions, self.done),
-        )
+        totals = [(self.cycles, self.busy)]
+        if self._entries:
+            totals += [
+                (self.busy_cycles, self.working),
+                (self.stall_drain, self.stalled),
+                (self.stall_fetch, self.fetching),
+                (self.stall_flush, flushing),
+                (self.instructions, self.done),
+            ]
         for total, event in totals:
             with m.If(self.restart):
                 m.d.sync += total.eq(0)
             with m.Elif(event):
                 m.d.sync += total.eq(total + 1)
+        if not self._entries:
+            return m
 
         # An entry is what the totals are after its instruction; differences are left to who reads them.
         entry = Signal(data.ArrayLayout(_WORD, LOG_PIECES))

@@ -1,18 +1,19 @@
 """The drain: from an output's accumulators to beats of as many channels as there are requantizers."""
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level
 
 
 class Drain(wiring.Component):
     """Holds an output's accumulators and hands them on, ``requantizers`` at a time, while the next ones accumulate.
 
-    The first beat comes ``LATENCY`` cycles after ``done``, the others in the cycles that follow it. ``done`` must not
-    be asserted again within ``instruction.beats`` cycles: the loop nest's idle cycles see to that.
+    The first beat comes ``LATENCY`` cycles after ``done``, the others in the cycles that follow it, where requantizers
+    take one in every cycle; of serial ones, each waits for ``ready``. ``done`` must not be asserted again before all
+    have come: the loop nest's idle cycles see to that.
 
     Parameters
     ----------
@@ -27,6 +28,8 @@ class Drain(wiring.Component):
         Loads the first parameter address.
     done, done_level, accumulators, activation_sum : In
         As the array gives them.
+    ready : In(1)
+        Serial requantizers take a beat in the next cycle.
     parameter_address : Out
         Word of the parameter memory; its data go with the beat of two cycles later.
     beat : Out(1)
@@ -52,6 +55,7 @@ class Drain(wiring.Component):
                 "done_level": In(LEVEL_WIDTH),
                 "accumulators": In(data.ArrayLayout(self._accumulator, config.columns)),
                 "activation_sum": In(self._accumulator),
+                "ready": In(1),
                 "parameter_address": Out(range(config.parameter_words)),
                 "beat": Out(1),
                 "beat_level": Out(LEVEL_WIDTH),
@@ -67,16 +71,20 @@ class Drain(wiring.Component):
         level = Signal(LEVEL_WIDTH)
         active = Signal()
         left = Signal.like(i.beats)
+        serial = config.requantizer is RequantizerKind.SERIAL
+        goes = active & self.ready if serial else active
         with m.If(self.done):
             m.d.sync += [held.eq(self.accumulators), level.eq(self.done_level), active.eq(1), left.eq(i.beats)]
-        with m.Elif(active):
+        with m.Elif(goes):
             m.d.sync += held.eq(held.as_value() >> config.requantizers * config.accumulator_width)
             m.d.sync += [left.eq(left - 1), active.eq(left != 0)]
 
-        # A beat's parameters are asked for a cycle ahead of it.
-        asked = self.done | (active & (left != 0))
-        asked_last = Mux(self.done, i.beats == 0, left == 1)
-        asked_level = Mux(self.done, self.done_level, level)
+        # A beat's parameters are asked for a cycle ahead of it; or stay there until it goes to where it takes time.
+        asked: Value = self.done | (active & (left != 0))
+        asked_last: Value = Mux(self.done, i.beats == 0, left == 1)
+        asked_level: Value = Mux(self.done, self.done_level, level)
+        if serial:
+            asked, asked_last, asked_level = goes, left == 0, level
         group, address = Signal.like(self.parameter_address), Signal.like(self.parameter_address)
         m.d.comb += self.parameter_address.eq(address)
         with m.If(self.start):
@@ -89,13 +97,13 @@ class Drain(wiring.Component):
                 m.d.sync += address.eq(group)
 
         correction = Signal(signed(32))
-        if config.pe is PEKind.FOLD:
+        if config.pe is PEKind.FOLD and config.weight_zero_points:
             with m.If(self.done):
                 m.d.sync += correction.eq(self.activation_sum * i.weight_zero_point)
         for value, accumulator in zip(self.values, list(held)[: config.requantizers], strict=True):
             m.d.sync += value.eq(accumulator - correction)
         m.d.sync += [
-            self.beat.eq(active),
+            self.beat.eq(goes),
             self.beat_level.eq(Mux(left == 0, level, Level.CHUNK)),
             self.beat_pools.eq(level < Level.COLUMN),
         ]

@@ -66,6 +66,9 @@ class Gate(IntEnum):
 #: The fields that hold a code, and the codes.
 CODES: dict[str, type[IntEnum]] = {"accumulate": Accumulate, "rounding": Round, "gate": Gate}
 
+#: Bits of a field that says how many cycles the array waits.
+IDLE_BITS = 11
+
 #: Words of a position that the array's history tells apart: the most that a ``window`` instruction may read for one.
 HISTORY_DEPTH = 16
 
@@ -116,7 +119,7 @@ FIELDS, INSTRUCTION_WORDS = _layout(
         ("table", 4, _U, "the table in which results are looked up, counted from 1; 0 for none"),
         ("parameters_shared", 1, _U, "one parameter word serves all groups and beats"),
         ("beats", 7, _U, "beats of `requantizers` channels that drain a group, minus one"),
-        ("idle", 7, _U, "cycles without work after each output, so that draining keeps up"),
+        ("idle", IDLE_BITS, _U, "cycles without work after each output, so that draining keeps up"),
         ("input_zero_point", 9, _S, "Zx, subtracted from activations"),
         ("weight_zero_point", 9, _S, "Zw, subtracted from weights"),
         ("output_zero_point", 9, _S, "Zo, added after requantization"),
@@ -346,7 +349,8 @@ class Register(IntEnum):
     #: Instructions executed.
     INSTRUCTIONS = 8
     #: Bits 3…0: the weights' bits, 0 for 16; 4: weights have a code for 0; 5: ties to even; 6: weights have zero
-    #: points; 9…7: the exponents' bits; 14…10: the activations' bits; 15: the requantizers shift.
+    #: points; 9…7: the exponents' bits; 14…10: the activations' bits; 15: the requantizers shift;
+    #: 19…16: the digit_bits of serial ones; 20: activations are never uint8; 21: there is no log.
     FORMATS = 9
 
 

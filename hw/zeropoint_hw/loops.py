@@ -26,7 +26,7 @@ class LoopNest(wiring.Component):
     Parameters
     ----------
     config
-        Gives the lanes.
+        Gives the lanes, and how far to count.
 
     Members
     -------
@@ -48,7 +48,7 @@ class LoopNest(wiring.Component):
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self._lane_bits, self._count_width = _log2(config.lanes), config.count_width
+        self._lane_bits, self._count_width, self._idle_bits = _log2(config.lanes), config.count_width, config.idle_bits
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -73,7 +73,8 @@ class LoopNest(wiring.Component):
         left = [Signal(len(limit), name=f"{name}s_left") for limit, name in zip(limits, names, strict=True)]
 
         running = Signal()
-        idle_left = Signal.like(i.idle)
+        idle = i.idle[: self._idle_bits]
+        idle_left = Signal.like(idle)
         working = Signal()
         m.d.comb += working.eq(running & (idle_left == 0))
 
@@ -124,7 +125,7 @@ class LoopNest(wiring.Component):
             with m.If(at[Level.END]):
                 m.d.sync += running.eq(0)
             with m.Elif(last):
-                m.d.sync += idle_left.eq(i.idle)
+                m.d.sync += idle_left.eq(idle)
         with m.Elif(running):
             m.d.sync += idle_left.eq(idle_left - 1)
         return m

@@ -15,8 +15,8 @@ OPERAND = signed(9)
 
 
 def operand_shape(config: AcceleratorConfig) -> Shape:
-    """Return the shape of an activation as PEs take it: 16-bit ones have no zero points."""
-    return OPERAND if config.element_bits == 8 else signed(config.element_bits)
+    """Return the shape of an activation as PEs take it: 16-bit ones have no zero points, nor have signed bytes."""
+    return OPERAND if config.element_bits == 8 and not config.byte_products else signed(config.element_bits)
 
 
 class ProcessingElement(wiring.Component):

@@ -1,6 +1,6 @@
 """The pooler: max pooling of a layer's outputs before they are written."""
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -55,7 +55,7 @@ class Pooler(wiring.Component):
         """Return an activation as a signed number."""
         if self._config.element_bits > 8:
             return element.as_signed()
-        return extend(element, self.instruction.input_unsigned)
+        return extend(element, self.instruction.input_unsigned if self._config.unsigned_activations else Const(0))
 
     def _greatest(self, m: Module) -> Value:
         """Return the greatest of a beat and the same beat of the outputs before it in the window."""

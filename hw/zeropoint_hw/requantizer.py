@@ -143,6 +143,8 @@ class Requantizer(wiring.Component):
         Activations.
     ending : Out(1)
         The instruction's last beat, ``NOTICE`` cycles before it comes out.
+    ready : Out(1)
+        A beat may come in the next cycle: always.
     """
 
     NOTICE = 2
@@ -164,6 +166,7 @@ class Requantizer(wiring.Component):
                 "result_pools": Out(1),
                 "results": Out(data.ArrayLayout(config.element_bits, count)),
                 "ending": Out(1),
+                "ready": Out(1, init=1),
             }
         )
 

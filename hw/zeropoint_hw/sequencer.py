@@ -21,6 +21,14 @@ class Sequencer(wiring.Component):
     written: the ``done`` of that one follows ``start`` by a few cycles, and ends nothing. An instruction after which
     the accelerator rests, the program's last one or a step, is over only when its own ``done`` comes.
 
+    Without ``config.prefetch`` there is one register for instructions, into which the next one is fetched when the one
+    under way is over, with its last output written.
+
+    Parameters
+    ----------
+    config
+        Gives the size of the program memory, and whether there is ``prefetch``.
+
     Members
     -------
     run, step : In(1)
@@ -36,7 +44,7 @@ class Sequencer(wiring.Component):
     program_data : In(32)
         That word, ``WordMemory.READ_LATENCY`` cycles later.
     instruction : Out(InstructionLayout)
-        The current instruction, held still from ``start`` to the next one's ``start``.
+        The current instruction, held still from ``start`` to the next one's ``start``; without prefetch, to its end.
     start : Out(1)
         The instruction begins.
     ending : In(1)
@@ -51,6 +59,7 @@ class Sequencer(wiring.Component):
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
+        self._prefetch = config.prefetch
         super().__init__(
             {
                 "run": In(1),
@@ -74,12 +83,11 @@ class Sequencer(wiring.Component):
         address = Signal.like(self.program_address)
         asked_words = Signal(range(INSTRUCTION_WORDS + 1))
         arrived_words = Signal(range(INSTRUCTION_WORDS + 1))
-        next_instruction = Signal(InstructionLayout)
+        next_instruction = Signal(InstructionLayout) if self._prefetch else self.instruction
         #: The next instruction is the program's first.
         at_start = Signal(init=1)
         stepping = Signal()
 
-        # Words are shifted in from the top, so that the first ends up at the bottom.
         asking = asked_words != INSTRUCTION_WORDS
         full = arrived_words == INSTRUCTION_WORDS
         rewind = Signal()
@@ -92,7 +100,15 @@ class Sequencer(wiring.Component):
         with m.If(asking):
             m.d.sync += [address.eq(address + 1), asked_words.eq(asked_words + 1)]
         with m.If(arriving & ~full):
-            m.d.sync += next_instruction.eq(Cat(next_instruction.as_value()[32:], self.program_data))
+            if self._prefetch:
+                # Words are shifted in from the top, so that the first ends up at the bottom.
+                m.d.sync += next_instruction.eq(Cat(next_instruction.as_value()[32:], self.program_data))
+            else:
+                # Each where it belongs: of the bits that nothing reads there are then no flip-flops.
+                with m.Switch(arrived_words):
+                    for word in range(INSTRUCTION_WORDS):
+                        with m.Case(word):
+                            m.d.sync += next_instruction.as_value().word_select(word, 32).eq(self.program_data)
             m.d.sync += arrived_words.eq(arrived_words + 1)
 
         take = Signal()
@@ -118,10 +134,13 @@ class Sequencer(wiring.Component):
                 m.next = "EXECUTE"
             with m.State("EXECUTE"):
                 m.d.comb += self.busy.eq(1)
-                with m.If(self.instruction.end | stepping):
+                with m.If(self.instruction.end | stepping | (not self._prefetch)):
                     m.d.comb += self.retired.eq(self.done & ~trailing)
                     with m.If(self.retired):
                         m.next = "IDLE"
+                        if not self._prefetch:
+                            with m.If(~(self.instruction.end | stepping)):
+                                m.next = "FETCH"
                 with m.Else():
                     m.d.comb += [self.retired.eq(self.ending), take.eq(self.ending & full)]
                     with m.If(self.retired):
@@ -130,13 +149,13 @@ class Sequencer(wiring.Component):
                     with m.If(take):
                         m.next = "START"
 
-        with m.If(take):
-            m.d.sync += [
-                self.instruction.eq(next_instruction),
-                at_start.eq(next_instruction.end),
-                asked_words.eq(0),
-                arrived_words.eq(0),
-            ]
+        # The register into which words are fetched is free again.
+        free = take if self._prefetch else self.retired
+        if self._prefetch:
+            with m.If(take):
+                m.d.sync += self.instruction.eq(next_instruction)
+        with m.If(free):
+            m.d.sync += [at_start.eq(next_instruction.end), asked_words.eq(0), arrived_words.eq(0)]
             with m.If(next_instruction.end):
                 m.d.sync += address.eq(0)
         with m.If(rewind):

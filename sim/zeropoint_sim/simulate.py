@@ -26,6 +26,14 @@ from zeropoint_sim.verilog_engine import VerilogEngine
 
 ENGINES = ("auto", "amaranth", "cxxrtl", *SIMULATORS)
 
+#: The counters that say what cycles were spent on.
+_STALLS = {
+    "busy": Register.BUSY,
+    "drain": Register.STALL_DRAIN,
+    "fetch": Register.STALL_FETCH,
+    "flush": Register.STALL_FLUSH,
+}
+
 #: Differing tensors that a result describes.
 _FAULTS = 16
 
@@ -81,8 +89,8 @@ class SimulationResult:
         The first differing tensors.
     cycles
         Of each inference, from input loaded to last output written, counted by the hardware.
-    stalls
-        The last inference's cycles by what they were spent on.
+    layers, stalls
+        The last inference's cycles by layer, and by what they were spent on; empty without ``config.log``.
     wall_seconds, simulated_cycles
         What the simulation took, loading included, but not building the simulator.
     """
@@ -255,12 +263,7 @@ def run_on(
         faults=tuple(faults),
         cycles=tuple(cycles),
         layers=_layers(program, driver),
-        stalls={
-            "busy": driver.register(Register.BUSY),
-            "drain": driver.register(Register.STALL_DRAIN),
-            "fetch": driver.register(Register.STALL_FETCH),
-            "flush": driver.register(Register.STALL_FLUSH),
-        },
+        stalls={name: driver.register(register) for name, register in _STALLS.items()} if program.config.log else {},
         wall_seconds=time.perf_counter() - began,
         simulated_cycles=transport.cycles,
         notes=notes,
@@ -277,7 +280,9 @@ def _compare(inference: int, tensor: str, hardware: Array, golden: Array) -> Fau
 
 
 def _layers(program: Program, driver: Driver) -> tuple[LayerResult, ...]:
-    """Return what each layer of the last run took."""
+    """Return what each layer of the last run took, if the accelerator has kept a log of it."""
+    if not program.config.log:
+        return ()
     log = driver.log()
     results = []
     for layer in program.layers:

@@ -11,14 +11,25 @@ from support.layer_program import array_cycles, execute, output_sums, random_loo
 
 from zeropoint.numerics import quantize_multiplier
 from zeropoint_hw.accelerator import Accelerator, Rom
-from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
+from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind, WeightSource
 from zeropoint_hw.isa import IDENTIFICATION, Accumulate, Command, Gate, Instruction, Register, Round
 from zeropoint_hw.requantizer import Requantizer
 from zeropoint_sim.bench import run_bench
 
+#: Shifts that random programs ask of serial requantizers.
+SHIFTS = range(-24, 8)
+
 
 def accelerator_config(
-    lanes, columns, requantizers=0, pe=PEKind.MAC, source=WeightSource.RAM, rows=150, weight_bits=0, weight_zero=True
+    lanes,
+    columns,
+    requantizers=0,
+    pe=PEKind.MAC,
+    source=WeightSource.RAM,
+    rows=150,
+    weight_bits=0,
+    weight_zero=True,
+    **others,
 ):
     config = AcceleratorConfig(
         lanes=lanes,
@@ -27,6 +38,7 @@ def accelerator_config(
         pe=pe,
         weight_bits=weight_bits,
         weight_zero=weight_zero,
+        **others,
     )
     return replace(
         config,
@@ -41,10 +53,13 @@ def accelerator_config(
 async def check_counters(host, config, instructions, busy_cycles=None):
     """Hold counters and log against what the instructions say, and one against the other."""
     registers = await host.registers()
-    parts = (Register.BUSY, Register.STALL_DRAIN, Register.STALL_FETCH, Register.STALL_FLUSH)
-    assert sum(registers[part] for part in parts) == registers[Register.CYCLES]
     if busy_cycles is not None:
         assert registers[Register.CYCLES] == busy_cycles
+    if not config.log:
+        assert registers[Register.BUSY] == registers[Register.INSTRUCTIONS] == 0
+        return
+    parts = (Register.BUSY, Register.STALL_DRAIN, Register.STALL_FETCH, Register.STALL_FLUSH)
+    assert sum(registers[part] for part in parts) == registers[Register.CYCLES]
     assert registers[Register.INSTRUCTIONS] == len(instructions)
     log = await host.log(len(instructions))
     assert sum(cycles for cycles, _, _ in log) == registers[Register.CYCLES]
@@ -57,7 +72,10 @@ async def check_counters(host, config, instructions, busy_cycles=None):
 
 def str_of(config):
     bits = f"{config.weight_bits}{'' if config.weight_zero else 'n'}"
-    return f"{config.lanes}x{config.columns}/{config.requantizers}-{config.pe}{bits}-{config.weight_source}"
+    others = [str(config.requantizer)] * (config.requantizer is RequantizerKind.SERIAL)
+    others += ["bytes"] * config.byte_products + ["small"] * (not config.prefetch)
+    sizes = f"{config.lanes}x{config.columns}/{config.requantizers}"
+    return "-".join([sizes, f"{config.pe}{bits}", str(config.weight_source), *others])
 
 
 CONFIGS = [
@@ -66,6 +84,7 @@ CONFIGS = [
     accelerator_config(4, 4, pe=PEKind.FOLD, source=WeightSource.ROM),
     accelerator_config(2, 4, 1, source=WeightSource.ROM, rows=205),
     accelerator_config(8, 2, pe=PEKind.FOLD, rows=70),
+    accelerator_config(4, 4, 2, prefetch=False),
 ]
 SLIDING_CONFIGS = [
     accelerator_config(8, 4, rows=40),
@@ -226,7 +245,7 @@ def random_instruction(rng, config, end):
     while True:
         fields = {name: value for name, value in random_loops(rng, config.lanes).items() if abs(value) < 1000}
         fields |= {"input_base": int(rng.integers(size // 2)), "weight_base": int(rng.integers(30))}
-        pairs, window = rng.random() < 0.2, rng.random() < 0.3 and config.window_taps > 1
+        pairs, window = config.elementwise and rng.random() < 0.2, rng.random() < 0.3 and config.window_taps > 1
         if pairs:
             fields |= {"taps_y": 2, "taps_x": 1, "run": 1 + int(rng.integers(config.lanes)), "paired_rows": 0}
         elif window:
@@ -245,6 +264,8 @@ def random_instruction(rng, config, end):
     channels = loops.groups * group_channels - int(rng.integers(group_channels))
     gap = int(rng.integers(2))
     unsigned, weights_unsigned = (int(bit) for bit in rng.integers(2, size=2))
+    unsigned &= config.unsigned_activations
+    weights_unsigned &= config.weight_zero_points
     # In a mixed array the first hundred words are codes, too.
     coded = int(config.pe is PEKind.MIXED and cycles[-1].weight_word < 100 and rng.random() < 0.7)
     weights_unsigned &= config.weight_bits == 8 and not coded
@@ -256,7 +277,7 @@ def random_instruction(rng, config, end):
     fields |= {
         "end": end,
         "beats": beats,
-        "idle": max(0, beats - length) + loops.idle,
+        "idle": max(0, beats * config.beat_cycles(SHIFTS[0], SHIFTS[-1]) - length) + loops.idle,
         "accumulate": Accumulate.PAIR
         if pairs
         else Accumulate.MAX
@@ -271,7 +292,7 @@ def random_instruction(rng, config, end):
         "table": int(rng.choice([0, 0, 1, config.tables])),
         "pad_value": int(rng.integers(256)),
         "input_zero_point": int(rng.integers(256)) - 128 * (not unsigned),
-        "weight_zero_point": int(rng.integers(256)) - 128 * (not weights_unsigned),
+        "weight_zero_point": config.weight_zero_points * (int(rng.integers(256)) - 128 * (not weights_unsigned)),
         "output_zero_point": low + int(rng.integers(80, 176)),
         "clamp_low": low + int(rng.integers(30)),
         "clamp_high": low + int(rng.integers(226, 256)),
@@ -335,6 +356,7 @@ class RandomProgram:
             spread = np.std(sums[place]) + 1
             bias = int(rng.normal(-np.mean(sums[place]), spread / 2))
             multiplier, shift = quantize_multiplier(50 / spread)
+            assert shift in SHIFTS
             parameters.append((bias, int(multiplier), int(shift)))
         return parameters
 
@@ -366,9 +388,11 @@ class RandomProgram:
             await check_counters(host, self.config, self.instructions, await host.run())
             assert await host.read_bytes(0, len(memory)) == bytes(memory)
 
-        run_bench(dut, bench, deadline=50_000)
+        run_bench(dut, bench, deadline=300_000)
 
 
+BYTES = {"pe": PEKind.FOLD, "weight_zero_points": False, "unsigned_activations": False}
+SERIAL = {"requantizer": RequantizerKind.SERIAL}
 RANDOM_CONFIGS = [
     accelerator_config(1, 1, rows=300),
     accelerator_config(2, 2, 1, rows=180),
@@ -381,6 +405,9 @@ RANDOM_CONFIGS = [
     accelerator_config(8, 4, pe=PEKind.SHIFT, weight_zero=False, rows=75),
     accelerator_config(4, 2, pe=PEKind.MIXED, rows=110),
     accelerator_config(4, 4, weight_bits=4, rows=128),
+    accelerator_config(4, 4, 1, rows=128, prefetch=False, log=False, **BYTES),
+    accelerator_config(4, 2, 2, rows=110, digit_bits=4, prefetch=False, log=False, **BYTES, **SERIAL),
+    accelerator_config(2, 4, 1, rows=200, digit_bits=8, **SERIAL),
 ]
 
 

@@ -132,6 +132,12 @@ def test_is_frozen():
             ValueError,
             "requantizers must be a power of two up to min(lanes, columns) = 8, not -1",
         ),
+        (
+            {"requantizer": "serial", "digit_bits": 9},
+            ValueError,
+            "digit_bits must be 1 to 8 for requantizer = serial, not 9",
+        ),
+        ({"digit_bits": 1}, ValueError, "digit_bits must be 0 for requantizer = multiplier, not 1"),
         ({"weight_bits": 9}, ValueError, "weight_bits must be 2 to 8 for pe = mac, not 9"),
         ({"weight_bits": 6, "pe": "shift"}, ValueError, "weight_bits must be 2 to 5 for pe = shift, not 6"),
         (
@@ -190,10 +196,10 @@ def test_is_frozen():
         (
             {"lane": 8},
             ValueError,
-            "there is no configuration field 'lane'; there are lanes, columns, requantizers, requantizer, pe, "
-            "weight_bits, activation_bits, exponent_bits, weight_zero, weight_zero_points, dsp, window_taps, "
-            "max_pooling, elementwise, left_shift, ties_to_even, tables, accumulator_width, activation_bytes, "
-            "weight_bytes, parameter_channels, program_words, weight_source",
+            "there is no configuration field 'lane'; there are lanes, columns, requantizers, requantizer, digit_bits, "
+            "pe, weight_bits, activation_bits, exponent_bits, weight_zero, weight_zero_points, unsigned_activations, "
+            "dsp, window_taps, max_pooling, elementwise, left_shift, ties_to_even, tables, prefetch, log, "
+            "accumulator_width, activation_bytes, weight_bytes, parameter_channels, program_words, weight_source",
         ),
     ],
 )

@@ -157,6 +157,11 @@ def _check_features(step: Step, config: AcceleratorConfig, emitter: Emitter, fir
     """Refuse a step that wants what the configuration leaves out, given where its instructions and parameters begin."""
     operator = step.operator
     for feature in sorted(features(config, emitter.instructions[first:], emitter.shifts[parameters:])):
+        if feature == "elementwise" and config.requantizer is RequantizerKind.SERIAL:
+            raise ZeropointError(
+                f"operator '{operator.name}' ({operator.kind}) {FEATURES[feature]}, which --requantizer "
+                f"{config.requantizer} cannot do; choose --requantizer {RequantizerKind.MULTIPLIER}"
+            )
         if not getattr(config, feature):
             raise ZeropointError(
                 f"operator '{operator.name}' ({operator.kind}) {FEATURES[feature]}, which this configuration leaves "

@@ -8,6 +8,7 @@ import numpy as np
 
 from zeropoint.arithmetic import Scaling
 from zeropoint.compiler.encode import Codes, encode
+from zeropoint.compiler.pacing import drain_cycles
 from zeropoint.compiler.pack import Words, gather, ones, spread
 from zeropoint.compiler.powers import HALF
 from zeropoint.errors import ZeropointError
@@ -116,7 +117,10 @@ class Emitter:
         self.biases += bias.tolist()
         self.multipliers += multiplier.tolist()
         self.shifts += shift.tolist()
-        missing = -len(self.biases) % self.config.requantizers
+        # How long a serial requantizer takes is known of beats beyond the last channel, too.
+        serial = self.config.requantizer is RequantizerKind.SERIAL
+        whole = self.config.columns if serial and len(bias) > self.config.columns else self.config.requantizers
+        missing = -len(bias) % whole
         for values in (self.biases, self.multipliers, self.shifts):
             values += [0] * missing
         return address
@@ -173,7 +177,14 @@ class Emitter:
         cycles = instruction.taps_y * instruction.taps_x * -(-instruction.run // self.config.lanes)
         # The next output follows in the same row, or in the next one, which may begin with it sooner.
         positions = min(instruction.emit_every, instruction.warmup + 1)
-        self.instructions.append(replace(instruction, beats=beats, idle=max(0, beats - positions * cycles)))
+        instruction = replace(instruction, beats=beats)
+        idle = max(0, drain_cycles(self.config, instruction, self.shifts) - positions * cycles)
+        if idle >> self.config.idle_bits:
+            raise ZeropointError(
+                f"an output waits {idle} cycles for {self.config.requantizers} requantizers, more than an instruction "
+                f"can say; choose more --requantizers, or more --digit-bits"
+            )
+        self.instructions.append(replace(instruction, idle=idle))
 
 
 @dataclass(frozen=True)

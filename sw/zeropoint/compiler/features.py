@@ -15,6 +15,7 @@ FEATURES = {
     "left_shift": "scales by 1 or more",
     "ties_to_even": "rounds ties to even",
     "weight_zero_points": "has weights with a zero point, or of uint8",
+    "unsigned_activations": "has activations of uint8",
 }
 
 
@@ -30,6 +31,8 @@ def features(
             wanted.add("elementwise")
         if i.weight_zero_point or i.weights_unsigned:
             wanted.add("weight_zero_points")
+        if i.input_unsigned:
+            wanted.add("unsigned_activations")
         if i.rounding == Round.EVEN:
             wanted.add("ties_to_even")
     # A shift of 1 with a multiplier of 2^30 is no change, which requantizers that only shift have without more.

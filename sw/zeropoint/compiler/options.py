@@ -12,7 +12,10 @@ from zeropoint_hw.config import AcceleratorConfig
 
 _KEYS = tuple(field.name for field in fields(AcceleratorConfig))
 #: The fields of which the kind of PE says what they may be.
-_BY_KIND = ("weight_bits", "weight_zero", "activation_bits", "exponent_bits", "accumulator_width", "requantizer")
+_BY_KIND = (
+    *("weight_bits", "weight_zero", "activation_bits", "exponent_bits", "accumulator_width"),
+    *("requantizer", "digit_bits"),
+)
 _TABLE = "accelerator"
 _MAX_FILE_BYTES = 64 << 10
 

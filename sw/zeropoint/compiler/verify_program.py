@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.compiler.features import FEATURES, features
+from zeropoint.compiler.pacing import beat_words, drain_cycles
 from zeropoint.compiler.powers import obstacle, parameter_rows
 from zeropoint.compiler.program import Program
 from zeropoint.errors import ZeropointError
-from zeropoint_hw.config import AcceleratorConfig, PEKind
+from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 from zeropoint_hw.isa import HISTORY_DEPTH, Accumulate, Instruction
 
 _ADDRESSES = 1 << 20
@@ -60,7 +61,7 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
     config = program.config
     if i.end != is_last:
         yield f"end is {i.end}, but must be 1 in the last instruction and 0 in all others"
-    yield from _shape_problems(config, i)
+    yield from _shape_problems(config, i, drain_cycles(config, i, program.parameters.shift))
 
     cycles = array_cycles(config, i)
     words = -(-i.run // config.lanes) if i.weights_per_tap else i.groups * cycles
@@ -71,8 +72,11 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
         )
     if i.table > len(program.tables):
         yield f"table is {i.table}, but the program has {len(program.tables)}"
-    # Beats beyond the last channel read a word too, whatever it is: nothing is written by them.
+    # Beats beyond the last channel read a word too, whatever it is: nothing is written by them. Serial requantizers
+    # take as long as it says.
     words = 1 if i.parameters_shared else -(-i.output_channels // config.requantizers)
+    if config.requantizer is RequantizerKind.SERIAL:
+        words = beat_words(i)
     available = len(program.parameters) // config.requantizers
     if i.parameter_base + words > available:
         yield (
@@ -103,8 +107,8 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
             yield f"output_base: byte {clash} is written, but the same instruction reads it"
 
 
-def _shape_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
-    """Yield what is wrong with loop counts, whatever the addresses are."""
+def _shape_problems(config: AcceleratorConfig, i: Instruction, drain: int) -> Iterator[str]:
+    """Yield what is wrong with loop counts, whatever the addresses are; ``drain`` cycles are an output's beats'."""
     channels = i.beats * config.requantizers
     if channels > config.columns:
         yield (
@@ -121,9 +125,11 @@ def _shape_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
             f"columns must be {i.warmup + 1} or a multiple of {i.emit_every} more, so that the last position of a row "
             f"brings an output, not {i.columns}"
         )
-    idle = max(0, i.beats - _cycles_between_outputs(config, i))
+    idle = max(0, drain - _cycles_between_outputs(config, i, drain))
     if i.idle < idle:
         yield f"idle must be at least {idle}, so that {i.beats} beats drain, not {i.idle}"
+    if i.idle >> config.idle_bits:
+        yield f"idle must be less than {1 << config.idle_bits}, not {i.idle}"
     yield from _mode_problems(config, i)
     (down, along), pools = _axes(i), i.pool_rows
     y_last = i.y_first + (down - 1) * i.y_row_step + (pools - 1) * i.y_pool_step + (i.taps_y - 1) * i.y_tap_step
@@ -191,8 +197,8 @@ def array_cycles(config: AcceleratorConfig, i: Instruction) -> int:
     return i.taps_y * i.taps_x * -(-i.run // config.lanes)
 
 
-def _cycles_between_outputs(config: AcceleratorConfig, i: Instruction) -> int:
-    """Return the fewest array cycles from an output to the next, or all beats' number where there is no next."""
+def _cycles_between_outputs(config: AcceleratorConfig, i: Instruction, drain: int) -> int:
+    """Return the fewest array cycles from an output to the next, or ``drain`` where there is no next."""
     positions = []
     if _pools(i):
         positions.append(1)
@@ -201,7 +207,7 @@ def _cycles_between_outputs(config: AcceleratorConfig, i: Instruction) -> int:
     if i.rows * i.groups > 1:
         # A row may begin sooner after the row before than outputs follow each other within.
         positions.append(i.warmup + 1)
-    return min(positions) * array_cycles(config, i) if positions else i.beats
+    return min(positions) * array_cycles(config, i) if positions else drain
 
 
 def _rows_read(i: Instruction) -> npt.NDArray[np.int64]:

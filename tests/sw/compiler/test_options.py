@@ -51,7 +51,7 @@ def test_every_field_of_a_configuration_can_be_written_to_a_file(tmp_path: Path)
         ("pe = 1", "pe must be one of mac, fold, shift, mixed, minifloat, not 1"),
         (
             "lane = 8",
-            "'lane' is unknown; there are lanes, columns, requantizers, requantizer, pe, weight_bits, ",
+            "'lane' is unknown; there are lanes, columns, requantizers, requantizer, digit_bits, pe, ",
         ),
         ("lanes = 8\nlanes = 8", "it is not TOML: Cannot overwrite a value"),
         ("lanes 8", "it is not TOML: "),

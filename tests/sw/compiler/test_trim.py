@@ -26,7 +26,7 @@ CONFIGS = {
 everywhere = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 #: What a network has no say in.
 KEPT = ("lanes", "columns", "requantizer", "pe", "weight_bits", "activation_bits", "exponent_bits", "weight_zero")
-KEPT += ("dsp", "weight_source")
+KEPT += ("dsp", "weight_source", "digit_bits", "prefetch", "log")
 
 
 def smaller(config: AcceleratorConfig) -> dict[str, AcceleratorConfig]:
