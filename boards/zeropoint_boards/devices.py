@@ -223,6 +223,7 @@ def _gowin(family: str, pll: Pll, chip: str) -> Family:
         synthesis_without_dsp=f"synth_gowin -family {family} -json gowin.json -nodsp",
         second=("abc -lut 4:8", "clean"),
         place="nextpnr-himbaechel-gowin",
+        models="gowin",
         cells={
             **{f"LUT{inputs}": ("lut", 1) for inputs in range(1, 5)},
             # A bit of a carry chain.
@@ -260,6 +261,7 @@ XILINX7 = Family(
     synthesis_without_dsp="synth_xilinx -nodsp",
     second=(),
     place="",
+    models="xilinx",
     cells={},
     sites={},
     pll=XILINX7_PLL,
