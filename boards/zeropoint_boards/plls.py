@@ -1,6 +1,7 @@
 """Phase-locked loops: which dividers make which clock, within the ranges of the datasheets."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -115,13 +116,16 @@ class Pll:
                     oscillator = unit * loop
                     if self.loop is Loop.OTHER_OUTPUT and not _within(oscillator / loop, self.outputs):
                         continue
-                    outputs = (loop,) if self.loop is Loop.OUTPUT else self.output_dividers
-                    output = next((each for each in outputs if oscillator <= wanted * each), None)
-                    if (
-                        output is not None
-                        and output in self.output_dividers
-                        and _within(oscillator / output, self.outputs)
-                    ):
+                    if self.loop is Loop.OUTPUT:
+                        if loop not in self.output_dividers or unit > wanted:
+                            continue
+                        output = loop
+                    else:
+                        place = bisect_left(self.output_dividers, oscillator / wanted)
+                        if place == len(self.output_dividers):
+                            continue
+                        output = self.output_dividers[place]
+                    if _within(oscillator / output, self.outputs):
                         yield Setting(oscillator / output, detector, oscillator, divider, feedback, loop, output)
 
 
