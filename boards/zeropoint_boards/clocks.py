@@ -4,7 +4,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from amaranth import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
+from amaranth import ClockSignal, Const, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
@@ -12,7 +12,7 @@ from zeropoint_boards.plls import ECP5_PLL, GW1NR_PLL, ICE40_PLL, XILINX7_PLL, S
 
 
 class BoardClock(Elaboratable):
-    """The domain ``sync``: in reset until its clock is good, and while the board's reset button is pressed.
+    """Drives the domain ``sync``, which is in reset until its clock is good, and while the reset button is pressed.
 
     Parameters
     ----------
@@ -29,7 +29,6 @@ class BoardClock(Elaboratable):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.domains.sync = ClockDomain("sync")
         pads = platform.request(platform.default_clk, dir="-")
         clock, locked = Signal(), Signal()
         if self._setting is None:

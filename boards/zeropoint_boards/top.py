@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Elaboratable, Module
+from amaranth import ClockDomain, Elaboratable, Module
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -45,7 +45,7 @@ class BoardTop(Elaboratable):
     core
         A :class:`zeropoint_hw.linked.LinkedAccelerator`.
     clock
-        What makes the domain ``sync``.
+        What drives the domain ``sync``.
     """
 
     def __init__(self, board: Board, core: Any, clock: Elaboratable) -> None:
@@ -53,6 +53,7 @@ class BoardTop(Elaboratable):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        m.domains.sync = ClockDomain("sync")
         m.submodules.clock = self._clock
         uart = platform.request(*self._board.uart, dir="-")
         m.submodules.pins = _Pins(self._core, uart.rx, uart.tx, _led(self._board, platform))

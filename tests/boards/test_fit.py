@@ -1,0 +1,54 @@
+"""Memories and multipliers, counted without synthesis, are those of the gateware."""
+
+import re
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from amaranth.back import rtlil
+
+from zeropoint_boards import fit
+from zeropoint_boards.boards import find
+from zeropoint_boards.devices import DEVICES
+from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
+from zeropoint_hw.linked import LinkedAccelerator
+
+SMALL = AcceleratorConfig(
+    lanes=2,
+    columns=2,
+    activation_bytes=1024,
+    weight_bytes=768,
+    parameter_channels=64,
+    program_words=290,
+    tables=0,
+    max_pooling=False,
+    window_taps=1,
+)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [SMALL, replace(SMALL, tables=2), replace(SMALL, requantizer=RequantizerKind.SHIFT, left_shift=False)],
+    ids=["plain", "tables", "shift"],
+)
+def test_memories_are_those_of_the_gateware(config):
+    text = rtlil.convert(LinkedAccelerator(config, 80, 11), name="top", emit_src=False)
+    found = Counter((int(words), int(bits)) for bits, words in re.findall(r"memory width (\d+) size (\d+) ", text))
+    assert Counter(fit.memories(config, 11)) == found
+
+
+def test_block_rams_come_in_the_shape_of_which_fewest_are_needed():
+    device = DEVICES["LFE5U-85F"]
+    before = fit.block_rams(SMALL, 11, device)
+    # 290 words of 32 bits are one of 512 × 36; 513 are two of 1024 × 18.
+    assert fit.block_rams(replace(SMALL, program_words=513), 11, device) == before + 1
+    assert fit.block_rams(replace(SMALL, program_words=1025), 11, device) > before + 2
+    assert fit.block_rams(SMALL, 13, device) == before + 3
+
+
+def test_what_is_short_is_said():
+    board = find("ulx3s_25f")
+    assert fit.shortage(SMALL, board) == ""
+    large = replace(SMALL, lanes=8, columns=8, weight_bytes=128 * 1024, activation_bytes=1024)
+    assert re.fullmatch(r"\d+ of 56 block RAMs, 76 of 28 multipliers", fit.shortage(large, board))
+    assert re.fullmatch(r"\d+ of 56 block RAMs", fit.shortage(replace(large, dsp=False), board))
