@@ -27,16 +27,17 @@ def memories(config: AcceleratorConfig, buffer_bits: int) -> list[tuple[int, int
     buffer_bits
         As :class:`zeropoint_hw.link.Link`.
     """
-    words = [*_PARAMETER_BITS, *([32] if config.requantizer is RequantizerKind.MULTIPLIER else [])]
+    words = [*_PARAMETER_BITS, *([32] if config.requantizer is not RequantizerKind.SHIFT else [])]
     found = [
         (config.program_words, 32),
         (config.weight_words, config.word_bits),
         *((config.parameter_words, bits * config.requantizers) for bits in words),
         *[(config.activation_elements // config.lanes, config.element_bits)] * config.lanes,
-        (config.max_instructions, _LOG_BITS),
         (1 << buffer_bits, 8),
         (1 << SEND_BITS, 8),
     ]
+    if config.log:
+        found.append((config.max_instructions, _LOG_BITS))
     if config.tables:
         found += [(config.tables * TABLE_ENTRIES, 8)] * config.requantizers
     return found

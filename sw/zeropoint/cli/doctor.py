@@ -2,12 +2,14 @@
 
 import platform
 import re
+import shutil
 from importlib import metadata, util
 
 import click
 
 from zeropoint.cli import terminal
 from zeropoint.cli.failures import Status
+from zeropoint.cli.program import LOADER
 from zeropoint.errors import ZeropointError
 
 #: The extras whose packages the command line uses, and for what; "" are the packages that everything needs.
@@ -15,7 +17,7 @@ _EXTRAS = {
     "": "everything",
     "sim": "engines cxxrtl, verilator, icarus",
     "host": "run: the link to a board",
-    "build": "benchmarks/cost.py: resources and clock of an FPGA",
+    "build": "build, boards, run --port virtual:BOARD: bitstreams for boards",
     "onnxruntime": "info --against-onnxruntime",
 }
 
@@ -33,6 +35,8 @@ def command(ctx: click.Context) -> None:
     terminal.table(
         "Simulation engines", ["engine", "state", "with", "to get it"], [_amaranth(), _cxxrtl(), *_verilog()]
     )
+    found = shutil.which(LOADER)
+    terminal.say(f"{LOADER}, for program: {found or 'missing (Debian and Ubuntu: apt install openfpgaloader)'}")
     _cache()
     if any(found is None for _, _, found, purpose, _ in packages if purpose == _EXTRAS[""]):
         ctx.exit(Status.BAD_INPUT)

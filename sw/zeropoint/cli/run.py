@@ -131,9 +131,7 @@ def _board(name: str, baud: int, built: "BuildRecord | None") -> dict[str, Any]:
 
     board = boards.find(name)
     if built is not None and built.board != name:
-        raise ZeropointError(
-            f"the program was built for the board {built.board}, not for {name}; build it for that one"
-        )
+        raise ZeropointError(f"the program was built for {built.board}, not for {name}; build it for that board")
     divisor = built.divisor if built else board.divisor(board.clocking(board.frequency)[0], baud)
     return {
         "divisor": divisor,

@@ -1,0 +1,173 @@
+"""``zeropoint boards``, ``build`` and ``program``, and ``run`` on a virtual board of a name."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.board import inputs, small_network
+from support.command_line import zeropoint_command
+from support.engines import need
+from support.fpga import need_tools
+
+from zeropoint.compiler import storage
+from zeropoint.model import zp_file
+from zeropoint_boards import build as building
+from zeropoint_boards import record
+from zeropoint_boards.boards import BOARDS
+
+#: As little as there is to synthesize.
+TINY = ("--lanes", 1, "--columns", 1)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Return the file of a small network."""
+    network, _ = small_network()
+    zp_file.save(network, tmp_path / "model.zp")
+    np.save(tmp_path / "x.npy", inputs(network, 3))
+    return tmp_path / "model.zp"
+
+
+@pytest.fixture
+def project(model):
+    """Return what ``build --no-run`` makes of it."""
+    folder = model.parent / "project"
+    zeropoint_command("build", model, "--board", "ulx3s_85f", *TINY, "--no-run", "-o", folder).done()
+    return folder
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_boards_are_listed(model, tmp_path):
+    outcome = zeropoint_command("boards", model, "--json", tmp_path / "boards.json").done()
+    rows = {row["board"]: row for row in json.loads((tmp_path / "boards.json").read_text())}
+    assert list(rows) == list(BOARDS)
+    assert all(name in outcome.stdout for name in BOARDS)
+    assert rows["ulx3s_85f"] | {"models": {}} == {
+        "board": "ulx3s_85f",
+        "title": "Radiona ULX3S 85F",
+        "device": "LFE5U-85F",
+        "lut": 83640,
+        "dsp": 156,
+        "block_ram": 208,
+        "block_ram_bits": 208 * 18 * 1024,
+        "array": "8×8",
+        "oscillator_mhz": 25.0,
+        "clock_mhz": 80.0,
+        "bitstream": True,
+        "note": "",
+        "models": {},
+    }
+    assert rows["ulx3s_85f"]["models"] == {"model": None}
+    assert not rows["arty_a7"]["bitstream"]
+    assert "arty_a7: the vendor's tools make the bitstream" in outcome.stdout
+
+
+def test_a_project_for_a_vendors_tools(model, tmp_path):
+    zeropoint_command("build", model, "--board", "arty_a7", *TINY, "--no-run", "-o", tmp_path / "out").done()
+    files = contents(tmp_path / "out")
+    assert b"module top" in files["project/top.v"]
+    assert b"create_clock" in files["project/top.xdc"]
+    assert b"top.v" in files["project/top.tcl"]
+    assert record.load(tmp_path / "out").bitstream is None
+    assert storage.load(tmp_path / "out").config.lanes == 1
+
+
+def test_the_same_input_gives_the_same_project(model, project, tmp_path):
+    again = tmp_path / "again"
+    zeropoint_command("build", model, "--board", "ulx3s_85f", *TINY, "--no-run", "-o", again).done()
+    assert contents(project) == contents(again)
+    every = b"".join(contents(project).values())
+    assert os.fsencode(tmp_path) not in every
+    assert os.fsencode(Path(building.__file__).parents[2]) not in every
+
+
+def test_what_is_wrong_is_said_before_anything_is_built(model, tmp_path):
+    def error(*options, board="ulx3s_85f"):
+        return zeropoint_command("build", model, "--board", board, "-o", tmp_path / "out", *options).error()
+
+    assert "there is no board 'nosuch'; there are icebreaker, " in error(board="nosuch")
+    assert "makes no clock of up to 2 MHz" in error("--frequency", 2)
+    assert "choose another --baud or --frequency" in error("--baud", 50_000_000)
+    assert "--no-run writes a project for them" in error(board="arty_a7")
+    assert "lanes must be a power of two" in error("--lanes", 3)
+    assert "that would change" in zeropoint_command("build", model, "--board", "ecpix5", "-o", model.parent).error()
+    assert not (tmp_path / "out").exists()
+
+
+def with_bitstream(folder):
+    """Let a project look as if its bitstream had been built."""
+    document = json.loads((folder / record.BUILD).read_text()) | {"bitstream": "top.bit"}
+    (folder / record.BUILD).write_text(json.dumps(document))
+    (folder / "top.bit").write_bytes(b"bits")
+
+
+def loader(folder, status=0):
+    """Put a program of openFPGALoader's name into a folder, which writes down what it is told."""
+    path = folder / "openFPGALoader"
+    path.write_text(f'#!/bin/sh\necho "$@" > "{folder}/told"\nexit {status}\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def test_a_bitstream_is_put_on_a_board(project, tmp_path, monkeypatch):
+    assert "holds no bitstream: it was built with --no-run" in zeropoint_command("program", project).error()
+    with_bitstream(project)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    message = zeropoint_command("program", project).error()
+    assert "openFPGALoader is not installed" in message
+    assert f"run: openFPGALoader -b ulx3s {project / 'top.bit'}" in message
+    loader(tmp_path)
+    zeropoint_command("program", project).done()
+    assert (tmp_path / "told").read_text().split() == ["-b", "ulx3s", str(project / "top.bit")]
+    zeropoint_command("program", project, "--flash").done()
+    assert (tmp_path / "told").read_text().split() == ["-b", "ulx3s", "-f", str(project / "top.bit")]
+    loader(tmp_path, 3)
+    assert "openFPGALoader failed with status 3" in zeropoint_command("program", project).error()
+    (project / "top.bit").unlink()
+    assert "top.bit' is not there; build the model again" in zeropoint_command("program", project).error()
+    assert "cannot read" in zeropoint_command("program", tmp_path / "nosuch").error()
+
+
+def run(folder, port, *options):
+    files = ("--input", folder.parent / "x.npy", "--output", folder.parent / "y.npy")
+    return zeropoint_command("run", folder, "--port", port, *files, *options)
+
+
+def test_a_virtual_board_is_the_one_that_was_built_for(project):
+    message = run(project, "virtual:ecpix5").error()
+    assert "was built for ulx3s_85f, not for ecpix5" in message
+    assert "there is no board 'nosuch'" in run(project, "virtual:nosuch").error()
+
+
+@pytest.mark.slow
+def test_a_virtual_board_computes_what_the_golden_model_does(model, project):
+    need("cxxrtl")
+    outcome = run(project, "virtual:ulx3s_85f", "--check", model).done()
+    assert "3/3 inferences bit-exact" in outcome.stdout
+
+
+@pytest.mark.slow
+def test_a_bitstream_and_its_bytes(model, tmp_path):
+    """A tiny design comes out of the tools, meets its clock, and is the same each time."""
+    need_tools()
+    arguments = ("build", model, "--board", "ulx3s_12f", *TINY, "--frequency", 50, "--seed", 3)
+    outcome = zeropoint_command(*arguments, "-o", tmp_path / "out").done()
+    assert "at 50.00 MHz; reaches" in outcome.stdout
+    built = record.load(tmp_path / "out")
+    assert built.bitstream == "top.bit"
+    bits = (tmp_path / "out" / "top.bit").read_bytes()
+    # The preamble of ECP5's bitstreams, after a comment that names the part.
+    assert b"LFE5U-12F-6CABGA381" in bits[:64]
+    assert b"\xff\xff\xbd\xb3" in bits[:128]
+    timing = built.details["timing"]
+    assert all(clock["achieved_mhz"] >= clock["constraint_mhz"] > 49.9 for clock in timing.values())
+    assert built.details["seeds"].keys() == {"3"}
+    assert built.details["resources"]["lut"] < 6000
+
+    zeropoint_command(*arguments, "-o", tmp_path / "again").done()
+    assert contents(tmp_path / "out") == contents(tmp_path / "again")
