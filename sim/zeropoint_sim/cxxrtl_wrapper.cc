@@ -24,6 +24,7 @@ struct Answer {
 
 class Simulation {
 public:
+    Design design;
     uint64_t cycles = 0;
 
     explicit Simulation(FILE *trace) : trace_file(trace) {
@@ -111,7 +112,6 @@ public:
     }
 
 private:
-    Design design;
     FILE *trace_file;
     bool tracing = false;
     bool failed = false;
