@@ -107,9 +107,12 @@ class Accelerator(wiring.Component):
         m = Module()
         config, rom = self._config, self._rom
 
-        m.submodules.program = program = WordMemory(32, config.program_words, 32, rom.program if rom else None)
+        m.submodules.program = program = WordMemory(
+            32, config.program_words, 32, rom.program if rom else None, config.memory_registers
+        )
         m.submodules.weights = weights = WordMemory(
-            config.word_bits, config.weight_words, config.piece_bits, rom.weights if rom else None
+            *(config.word_bits, config.weight_words, config.piece_bits, rom.weights if rom else None),
+            config.memory_registers,
         )
         m.submodules.parameters = parameters = ParameterMemory(config, rom.parameters if rom else None)
         m.submodules.activations = activations = ActivationMemory(config)
@@ -143,7 +146,7 @@ class Accelerator(wiring.Component):
 
         # From the loop nest to the array: the weight address waits until the activations are on their way.
         read_latency = InputAddress.LATENCY + ActivationMemory.READ_LATENCY
-        weight_wait = read_latency + Array.WEIGHT_DELAY - WordMemory.READ_LATENCY
+        weight_wait = read_latency + Array.WEIGHT_DELAY - weights.latency
         flags = delay(m, Cat(loops.valid, loops.first, loops.last, loops.level), read_latency, "flags")
         m.d.comb += [
             addresses.moves.eq(loops.moves),
@@ -283,11 +286,13 @@ class Accelerator(wiring.Component):
                     activations.write_count.eq(config.host_elements),
                 ]
 
-        control = Signal(32)
+        # Of the status the answer is what it was in the cycle of the read, of all others what they are a little later,
+        # for what they are by then takes no registers.
+        control, wait = Signal(32), self.READ_LATENCY - 1
         registers = {
             Register.IDENTIFICATION: IDENTIFICATION,
             Register.CONFIGURATION: config.configuration_word,
-            Register.STATUS: sequencer.busy,
+            Register.STATUS: delay(m, sequencer.busy, wait, "status"),
             Register.CYCLES: counters.cycles,
             Register.BUSY: counters.busy_cycles,
             Register.STALL_DRAIN: counters.stall_drain,
@@ -296,18 +301,22 @@ class Accelerator(wiring.Component):
             Register.INSTRUCTIONS: counters.instructions,
             Register.FORMATS: config.format_word,
         }
-        with m.Switch(offset):
+        number = Signal(range(len(Register) + 1))
+        m.d.comb += number.eq(Mux(offset < len(Register), offset, len(Register)))
+        m.d.sync += control.eq(0)
+        with m.Switch(delay(m, number, wait, "number")):
             for register, value in registers.items():
                 with m.Case(register):
                     m.d.sync += control.eq(value)
-            with m.Default():
-                m.d.sync += control.eq(0)
-        m.d.comb += counters.log_address.eq(offset)
+        log_address = offset[: len(counters.log_address)]
+        m.d.comb += counters.log_address.eq(
+            delay(m, log_address, self.READ_LATENCY - Counters.LOG_LATENCY, "log_address")
+        )
 
         late_region = delay(m, region, self.READ_LATENCY, "region")
         answers = {
-            Region.CONTROL: delay(m, control, self.READ_LATENCY - 1, "control"),
-            Region.LOG: delay(m, counters.log_data, self.READ_LATENCY - Counters.LOG_LATENCY, "log"),
+            Region.CONTROL: control,
+            Region.LOG: counters.log_data,
             Region.ACTIVATIONS: delay(
                 m,
                 activations.read_data.as_value()[: config.element_bits * config.host_elements],

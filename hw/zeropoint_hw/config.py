@@ -82,6 +82,9 @@ _SERIAL_OVERHEAD = 3
 #: Bits that are enough to count the cycles in which the array waits for requantizers that take a beat a cycle.
 _IDLE_BITS = 7
 
+#: The most bits that loops and places in a feature map are counted with, by field: those of an instruction's fields.
+MOST_BITS = {"loop_bits": 16, "tap_bits": 12, "line_bits": 17, "place_bits": 22}
+
 #: Exponent bits of minifloats where the user does not say.
 _EXPONENT_BITS = 4
 
@@ -151,6 +154,18 @@ class AcceleratorConfig:
         Without, a third as many flip-flops hold instructions, and each takes some sixty cycles more.
     log
         Whether the cycles of each instruction are logged, and those that were lost counted by what they were lost to.
+    memory_registers
+        Whether what weights, parameters and program give goes through a register. Without, there are as many fewer
+        flip-flops, and the path to the memories limits the clock.
+    loop_bits
+        Bits that count groups, rows, columns, the words of a run, and channels written. 0, the default, takes as many
+        as the activation memory can ask for.
+    tap_bits
+        Bits that count rows and columns of a kernel: up to 12, which 0, the default, takes.
+    line_bits
+        Bits of the number of a feature-map row, padding included, with its sign. 0, as for ``loop_bits``.
+    place_bits
+        Bits of a byte's place within a feature-map row, padding included, with its sign. 0, as for ``loop_bits``.
     accumulator_width
         Bits of an accumulator, 20 to 32; 36 to 48 for activations of 16 bits; for minifloat, those of a product, or up
         to 15 more. The compiler refuses a layer whose worst case does not fit. 0, the default, takes the most.
@@ -198,6 +213,11 @@ class AcceleratorConfig:
     tables: int = 8
     prefetch: bool = True
     log: bool = True
+    memory_registers: bool = True
+    loop_bits: int = 0
+    tap_bits: int = 0
+    line_bits: int = 0
+    place_bits: int = 0
     accumulator_width: int = 0
     activation_bytes: int = 64 * 1024
     weight_bytes: int = 0
@@ -254,6 +274,9 @@ class AcceleratorConfig:
             raise ValueError(f"accumulator_width must be {widths[0]} to {widths[-1]}, not {self.accumulator_width!r}")
         if self.weight_bytes == 0:
             object.__setattr__(self, "weight_bytes", min(288 * 1024, self.memories["weight_bytes"][2]))
+        for name, most in MOST_BITS.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be 0 to {most}, not {getattr(self, name)!r}")
         for name, (unit, least, most) in self.memories.items():
             value = getattr(self, name)
             if value % unit or not least <= value <= most:
@@ -419,17 +442,22 @@ class AcceleratorConfig:
     @property
     def count_width(self) -> int:
         """Bits that count outputs, positions or groups, minus one: the memory has no more than that."""
-        return min(16, (self.activation_elements - 1).bit_length() + 1)
+        return min(self.loop_bits or 16, (self.activation_elements - 1).bit_length() + 1)
+
+    @property
+    def tap_width(self) -> int:
+        """Bits that count a kernel's taps along an axis, minus one."""
+        return self.tap_bits or MOST_BITS["tap_bits"]
 
     @property
     def row_width(self) -> int:
         """Bits of the number of a feature-map row, which may lie outside the map."""
-        return self.count_width + 1
+        return min(self.line_bits or 17, (self.activation_elements - 1).bit_length() + 2)
 
     @property
     def place_width(self) -> int:
         """Bits of a byte's place within a feature-map row, which may lie outside the map."""
-        return min(22, (self.activation_elements - 1).bit_length() + 2)
+        return min(self.place_bits or 22, (self.activation_elements - 1).bit_length() + 2)
 
     @property
     def weight_words(self) -> int:

@@ -49,6 +49,7 @@ class LoopNest(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._lane_bits, self._count_width, self._idle_bits = _log2(config.lanes), config.count_width, config.idle_bits
+        self._tap_width, self._pools = config.tap_width, config.max_pooling
         super().__init__(
             {
                 "instruction": In(InstructionLayout),
@@ -68,9 +69,13 @@ class LoopNest(wiring.Component):
         i = self.instruction
         chunks = i.run[self._lane_bits :]
         chunks, columns, rows, groups = (count[: self._count_width] for count in (chunks, i.columns, i.rows, i.groups))
-        limits = (chunks, i.taps_x, i.taps_y, i.pool_columns, i.pool_rows, columns, rows, groups)
+        taps_x, taps_y = (count[: self._tap_width] for count in (i.taps_x, i.taps_y))
+        limits = (chunks, taps_x, taps_y, i.pool_columns, i.pool_rows, columns, rows, groups)
         names = [level.name.lower() for level in Level][: len(limits)]
         left = [Signal(len(limit), name=f"{name}s_left") for limit, name in zip(limits, names, strict=True)]
+        # Without max pooling there are no loops over its windows.
+        absent = () if self._pools else (Level.POOL_X, Level.POOL_Y)
+        counted = [index for index in range(len(left)) if index not in absent]
 
         running = Signal()
         idle = i.idle[: self._idle_bits]
@@ -112,12 +117,12 @@ class LoopNest(wiring.Component):
         with m.If(self.start):
             m.d.sync += [self.moves.eq(~0), self.at.eq(1 << Level.BEGIN)]
             m.d.sync += [running.eq(1), idle_left.eq(0), first.eq(1), until_output.eq(i.warmup)]
-            m.d.sync += [counter.eq(limit) for counter, limit in zip(left, limits, strict=True)]
+            m.d.sync += [left[index].eq(limits[index]) for index in counted]
         with m.Elif(working):
             m.d.sync += first.eq(complete)
-            for index, counter in enumerate(left):
+            for index in counted:
                 with m.If(reaches[index]):
-                    m.d.sync += counter.eq(Mux(remains[index], counter - 1, limits[index]))
+                    m.d.sync += left[index].eq(Mux(remains[index], left[index] - 1, limits[index]))
             with m.If(reaches[Level.ROW]):
                 m.d.sync += until_output.eq(i.warmup)
             with m.Elif(at[Level.COLUMN]):
@@ -259,10 +264,12 @@ class InputAddress(wiring.Component):
         # Lanes from −x up to row_bytes − x lie in the feature map, lanes up to `left` in the run. Each comparison is of
         # a number's low bits, and asks of the others only whether they are all alike.
         lanes, low = range(self._lanes), _log2(self._lanes)
+        # No more is needed of a row's bytes and a map's rows than of places and numbers.
+        row_bytes, input_rows = i.row_bytes[: self._place_width], i.input_rows[: self._row_width]
         ahead = Signal(x_shape)
         before, in_rows, in_next_row = Signal(self._lanes), Signal(), Signal()
         m.d.sync += [
-            ahead.eq(i.row_bytes - x),
+            ahead.eq(row_bytes - x),
             before.eq(
                 Cat(
                     (~x[-1] | (x[low:].all() & (x[:low] > self._lanes - 1 - lane)))
@@ -270,8 +277,8 @@ class InputAddress(wiring.Component):
                     for lane in lanes
                 )
             ),
-            in_rows.eq((y >= 0) & (y < i.input_rows)),
-            in_next_row.eq((y >= -1) & (y + 1 < i.input_rows) & i.paired_rows),
+            in_rows.eq((y >= 0) & (y < input_rows)),
+            in_next_row.eq((y >= -1) & (y + 1 < input_rows) & i.paired_rows),
         ]
         in_run, rows = Signal(self._lanes), Signal(2)
         m.d.sync += [

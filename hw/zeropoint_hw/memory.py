@@ -125,25 +125,35 @@ class WordMemory(wiring.Component):
         Bits that the host writes at once; divides ``width``.
     rom
         Initial contents where the memory is not writable, else None.
+    registered
+        Whether words go through a register.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from an address to its word: ``READ_LATENCY``, or one less without the register.
 
     Members
     -------
     read_address : In
         Word to read.
     read_data : Out(width)
-        The word, ``READ_LATENCY`` cycles later.
+        The word, ``latency`` cycles later.
     write_address, write_piece, write_data, write_enable : In
         The host's write; absent where ``rom`` is given.
     """
 
     READ_LATENCY = 2
 
-    def __init__(self, width: int, depth: int, piece: int, rom: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, width: int, depth: int, piece: int, rom: Sequence[int] | None = None, registered: bool = True
+    ) -> None:
         if width % piece:
             raise ValueError(f"a word of {width} bits has no pieces of {piece}")
         if rom is not None and len(rom) > depth:
             raise ValueError(f"{len(rom)} words do not fit a memory of {depth}")
         self._width, self._depth, self._piece, self._rom = width, depth, piece, rom
+        self._registered, self.latency = registered, self.READ_LATENCY - (not registered)
         members = {"read_address": In(range(depth)), "read_data": Out(width)}
         if rom is None:
             members |= {
@@ -163,7 +173,7 @@ class WordMemory(wiring.Component):
         )
         read = storage.read_port()
         m.d.comb += [read.addr.eq(self.read_address), read.en.eq(1)]
-        m.d.sync += self.read_data.eq(read.data)
+        m.d["sync" if self._registered else "comb"] += self.read_data.eq(read.data)
         if self._rom is None:
             pieces = self._width // self._piece
             write = storage.write_port(granularity=self._piece)
@@ -194,7 +204,8 @@ class ParameterMemory(wiring.Component):
     read_address : In
         Word to read.
     read_data : Out(ArrayLayout(ParameterLayout, requantizers))
-        The channels' parameters, ``WordMemory.READ_LATENCY`` cycles later.
+        The channels' parameters, ``WordMemory.READ_LATENCY`` cycles later; for serial requantizers, which ask long
+        before, ``latency`` of the words' memories.
     write_channel : In
         Channel to write; absent, like the others, where ``rom`` is given.
     write_piece : In(2)
@@ -207,6 +218,7 @@ class ParameterMemory(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig, rom: Sequence[tuple[int, int, int]] | None = None) -> None:
         self._count = config.requantizers
+        self._serial = config.requantizer is RequantizerKind.SERIAL
         self._writable = rom is None
         pieces = list(enumerate(_PARAMETERS))
         if config.requantizer is RequantizerKind.SHIFT:
@@ -218,6 +230,7 @@ class ParameterMemory(wiring.Component):
                 config.parameter_words,
                 width,
                 None if rom is None else self._packed([channel[piece] for channel in rom], width),
+                config.memory_registers,
             )
             for piece, (_, width) in pieces
         }
@@ -247,7 +260,9 @@ class ParameterMemory(wiring.Component):
         for piece, words in self._memories.items():
             name, width = _PARAMETERS[piece]
             m.submodules[name] = words
-            m.d.comb += words.read_address.eq(self.read_address)
+            # Serial requantizers ask for their parameters long before.
+            wait = 0 if self._serial else WordMemory.READ_LATENCY - words.latency
+            m.d.comb += words.read_address.eq(delay(m, self.read_address, wait, f"{name}_address"))
             for index, channel in enumerate(self.read_data):
                 m.d.comb += channel[name].eq(words.read_data.word_select(index, width))
             if self._writable:

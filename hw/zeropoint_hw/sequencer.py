@@ -42,7 +42,7 @@ class Sequencer(wiring.Component):
     program_address : Out
         Word of the program memory.
     program_data : In(32)
-        That word, ``WordMemory.READ_LATENCY`` cycles later.
+        That word, as many cycles later as ``WordMemory`` says for ``config.memory_registers``.
     instruction : Out(InstructionLayout)
         The current instruction, held still from ``start`` to the next one's ``start``; without prefetch, to its end.
     start : Out(1)
@@ -60,6 +60,7 @@ class Sequencer(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._prefetch = config.prefetch
+        self._latency = WordMemory.READ_LATENCY - (not config.memory_registers)
         super().__init__(
             {
                 "run": In(1),
@@ -92,7 +93,7 @@ class Sequencer(wiring.Component):
         full = arrived_words == INSTRUCTION_WORDS
         rewind = Signal()
         arriving: Value = asking
-        for stage in range(WordMemory.READ_LATENCY):
+        for stage in range(self._latency):
             later = Signal(name=f"arriving_{stage}")
             m.d.sync += later.eq(arriving & ~rewind)
             arriving = later

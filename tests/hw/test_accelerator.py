@@ -84,7 +84,7 @@ CONFIGS = [
     accelerator_config(4, 4, pe=PEKind.FOLD, source=WeightSource.ROM),
     accelerator_config(2, 4, 1, source=WeightSource.ROM, rows=205),
     accelerator_config(8, 2, pe=PEKind.FOLD, rows=70),
-    accelerator_config(4, 4, 2, prefetch=False),
+    accelerator_config(4, 4, 2, prefetch=False, memory_registers=False),
 ]
 SLIDING_CONFIGS = [
     accelerator_config(8, 4, rows=40),
@@ -392,6 +392,7 @@ class RandomProgram:
 
 
 BYTES = {"pe": PEKind.FOLD, "weight_zero_points": False, "unsigned_activations": False}
+SMALL = {"memory_registers": False, "prefetch": False, "log": False}
 SERIAL = {"requantizer": RequantizerKind.SERIAL}
 RANDOM_CONFIGS = [
     accelerator_config(1, 1, rows=300),
@@ -405,8 +406,8 @@ RANDOM_CONFIGS = [
     accelerator_config(8, 4, pe=PEKind.SHIFT, weight_zero=False, rows=75),
     accelerator_config(4, 2, pe=PEKind.MIXED, rows=110),
     accelerator_config(4, 4, weight_bits=4, rows=128),
-    accelerator_config(4, 4, 1, rows=128, prefetch=False, log=False, **BYTES),
-    accelerator_config(4, 2, 2, rows=110, digit_bits=4, prefetch=False, log=False, **BYTES, **SERIAL),
+    accelerator_config(4, 4, 1, rows=128, **SMALL, **BYTES),
+    accelerator_config(4, 2, 2, rows=110, digit_bits=4, **SMALL, **BYTES, **SERIAL),
     accelerator_config(2, 4, 1, rows=200, digit_bits=8, **SERIAL),
 ]
 

@@ -199,7 +199,8 @@ def test_is_frozen():
             "there is no configuration field 'lane'; there are lanes, columns, requantizers, requantizer, digit_bits, "
             "pe, weight_bits, activation_bits, exponent_bits, weight_zero, weight_zero_points, unsigned_activations, "
             "dsp, window_taps, max_pooling, elementwise, left_shift, ties_to_even, tables, prefetch, log, "
-            "accumulator_width, activation_bytes, weight_bytes, parameter_channels, program_words, weight_source",
+            "memory_registers, loop_bits, tap_bits, line_bits, place_bits, accumulator_width, activation_bytes, "
+            "weight_bytes, parameter_channels, program_words, weight_source",
         ),
     ],
 )

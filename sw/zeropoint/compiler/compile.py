@@ -11,6 +11,7 @@ from zeropoint.compiler.capacity import check_fits, shortage
 from zeropoint.compiler.copies import byte_steps
 from zeropoint.compiler.emit import Emitter, Place, map_shape
 from zeropoint.compiler.encode import pack_words
+from zeropoint.compiler.extents import EXTENTS, shortages
 from zeropoint.compiler.features import FEATURES, features
 from zeropoint.compiler.lower import LOWERINGS, lower
 from zeropoint.compiler.normalize import normalize
@@ -167,6 +168,11 @@ def _check_features(step: Step, config: AcceleratorConfig, emitter: Emitter, fir
                 f"operator '{operator.name}' ({operator.kind}) {FEATURES[feature]}, which this configuration leaves "
                 f"out; --{feature.replace('_', '-')} puts it in"
             )
+    for field, bits in shortages(config, emitter.instructions[first:]):
+        raise ZeropointError(
+            f"operator '{operator.name}' ({operator.kind}) {EXTENTS[field]} with {bits} bits, more than this "
+            f"configuration has; --{field.replace('_', '-')} {bits} makes room"
+        )
     for instruction in emitter.instructions[first:]:
         rows = parameter_rows(config, instruction)
         multipliers, shifts = np.asarray(emitter.multipliers[rows]), np.asarray(emitter.shifts[rows])

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from zeropoint.compiler.compile import compile_model
+from zeropoint.compiler.extents import EXTENTS, extents
 from zeropoint.compiler.features import FEATURES, features
 from zeropoint.compiler.program import Program
 from zeropoint.compiler.verify_program import array_cycles, last_write, written_columns
@@ -40,7 +41,7 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
         If no memories are large enough for it.
     """
     largest: dict[str, Any] = {field: most for field, (_, _, most) in config.memories.items()}
-    everything: dict[str, Any] = dict.fromkeys(FEATURES, True)
+    everything: dict[str, Any] = dict.fromkeys(FEATURES, True) | dict.fromkeys(EXTENTS, 0)
     widest = replace(config, accumulator_width=0, **everything, **largest)
     program = compile_model(model, widest)
     most = _cycles(compile_model(model, replace(widest, requantizers=config.channels))) * 101 // 100
@@ -55,12 +56,14 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
         for unit, least, _ in (program.config.memories[field],)
     }
     wanted = features(program.config, program.instructions, program.parameters.shift)
+    bits: dict[str, Any] = extents(program.config, program.instructions)
     kept: dict[str, Any] = {feature: feature in wanted for feature in FEATURES}
     trimmed = replace(
         program.config,
         **kept,
         window_taps=config.window_taps if any(each.window for each in program.instructions) else 1,
         **sizes,
+        **bits,
     )
 
     def fits(width: int) -> bool:

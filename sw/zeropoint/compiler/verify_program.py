@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.compiler.extents import EXTENTS, lines, places, shortages
 from zeropoint.compiler.features import FEATURES, features
 from zeropoint.compiler.pacing import beat_words, drain_cycles
 from zeropoint.compiler.powers import obstacle, parameter_rows
@@ -94,15 +95,15 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
             f"output_base: byte {last_written} is written, but the activation memory has "
             f"{config.activation_elements} bytes"
         )
-    rows, places = _rows_read(i), _places_read(i)
-    if rows.size and places:
-        last_read = int(rows.max()) + places.bit_length() - 1
+    rows, bytes_read = _rows_read(i), _places_read(i)
+    if rows.size and bytes_read:
+        last_read = int(rows.max()) + bytes_read.bit_length() - 1
         if last_read >= config.activation_elements:
             yield (
                 f"input_base: byte {last_read} is read, but the activation memory has "
                 f"{config.activation_elements} bytes"
             )
-        clash = _first_common(rows, places, _bytes_written(config, i))
+        clash = _first_common(rows, bytes_read, _bytes_written(config, i))
         if clash is not None:
             yield f"output_base: byte {clash} is written, but the same instruction reads it"
 
@@ -131,13 +132,13 @@ def _shape_problems(config: AcceleratorConfig, i: Instruction, drain: int) -> It
     if i.idle >> config.idle_bits:
         yield f"idle must be less than {1 << config.idle_bits}, not {i.idle}"
     yield from _mode_problems(config, i)
-    (down, along), pools = _axes(i), i.pool_rows
-    y_last = i.y_first + (down - 1) * i.y_row_step + (pools - 1) * i.y_pool_step + (i.taps_y - 1) * i.y_tap_step
+    for field, bits in shortages(config, [i]):
+        yield f"it {EXTENTS[field]} with {bits} bits, but the configuration has {field} = {getattr(config, field)}"
+    _, y_last = lines(i)
     limit = 1 << config.row_width - 1
     if i.y_first < -limit or y_last >= limit:
         yield f"y_first: kernel rows lie in rows {i.y_first} to {y_last}, but these are {-limit} to {limit - 1}"
-    starts = (i.groups, i.x_group_step), (along, i.x_column_step), (i.pool_columns, i.x_pool_step)
-    x_last = i.x_first + sum((count - 1) * step for count, step in (*starts, (i.taps_x, i.x_tap_step))) + i.run - 1
+    _, x_last = places(i)
     limit = min(_ADDRESSES, 1 << config.place_width - 1)
     if i.x_first < -limit or x_last >= limit:
         yield f"x_first: taps lie in bytes {i.x_first} to {x_last} of a row, but these are {-limit} to {limit - 1}"

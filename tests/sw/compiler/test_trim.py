@@ -15,7 +15,7 @@ from zeropoint.compiler.verify_program import verify
 from zeropoint.errors import ZeropointError
 from zeropoint.golden import run_tensors
 from zeropoint.model import Mul, Padding, QuantizedModel
-from zeropoint_hw.config import AcceleratorConfig, PEKind, WeightSource
+from zeropoint_hw.config import MOST_BITS, AcceleratorConfig, PEKind, WeightSource
 
 CONFIGS = {
     "8x8": AcceleratorConfig(),
@@ -26,7 +26,7 @@ CONFIGS = {
 everywhere = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 #: What a network has no say in.
 KEPT = ("lanes", "columns", "requantizer", "pe", "weight_bits", "activation_bits", "exponent_bits", "weight_zero")
-KEPT += ("dsp", "weight_source", "digit_bits", "prefetch", "log")
+KEPT += ("dsp", "weight_source", "digit_bits", "prefetch", "log", "memory_registers")
 
 
 def smaller(config: AcceleratorConfig) -> dict[str, AcceleratorConfig]:
@@ -34,6 +34,8 @@ def smaller(config: AcceleratorConfig) -> dict[str, AcceleratorConfig]:
     found = {}
     for name in (field.name for field in fields(config) if field.name not in (*KEPT, "requantizers", "window_taps")):
         value = getattr(config, name)
+        if name in MOST_BITS and value == 1:  # 0 stands for what the memory asks for
+            continue
         less: Any = False if isinstance(value, bool) else value - config.memories.get(name, (1,))[0]
         try:
             found[name] = replace(config, **{name: less})
