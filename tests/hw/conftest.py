@@ -31,6 +31,7 @@ NETLIST = {
     "test_powers_of_two",
     "test_minifloat",
     "test_products",
+    "test_pairs_of_products",
     "test_every_accumulation",
     "test_bits_are_those_of_the_golden_model",
     "test_results_are_exact",
