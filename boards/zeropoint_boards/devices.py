@@ -22,6 +22,8 @@ class Resources:
         Block RAMs.
     distributed_ram
         Small memories made of look-up tables.
+    spram
+        Large memories with one port.
     """
 
     lut: int = 0
@@ -29,6 +31,7 @@ class Resources:
     dsp: int = 0
     block_ram: int = 0
     distributed_ram: int = 0
+    spram: int = 0
 
     @classmethod
     def of(cls, cells: Mapping[str, int], meanings: Mapping[str, tuple[str, int]]) -> "Resources":
@@ -207,9 +210,16 @@ ICE40_UP = Family(
             for reset in ("", "R", "S", "SR", "SS")
         },
         "SB_MAC16": ("dsp", 1),
+        "SB_SPRAM256KA": ("spram", 1),
         **{f"SB_RAM40_4K{edges}": ("block_ram", 1) for edges in ("", "NR", "NW", "NRNW")},
     },
-    sites={"lut": "ICESTORM_LC", "ff": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "block_ram": "ICESTORM_RAM"},
+    sites={
+        "lut": "ICESTORM_LC",
+        "ff": "ICESTORM_LC",
+        "dsp": "ICESTORM_DSP",
+        "block_ram": "ICESTORM_RAM",
+        "spram": "ICESTORM_SPRAM",
+    },
     pll=ICE40_PLL,
     block_ram_shapes=((256, 16), (512, 8), (1024, 4), (2048, 2)),
     flow=Flow(
@@ -303,7 +313,7 @@ DEVICES = {
             "",
             ICE40_UP,
             ("--up5k", "--package", "sg48"),
-            Resources(lut=5280, ff=5280, dsp=8, block_ram=30),
+            Resources(lut=5280, ff=5280, dsp=8, block_ram=30, spram=4),
         ),
         Device(
             "GW1NR-9C",

@@ -25,7 +25,8 @@ TOP = "top"
 #: was before (1,200 LUT for 8 × 8). No part of the accelerator uses what it reads while it is written. Activations: an
 #: instruction reads other tensors than it writes, starts when what the one before wrote can be read, and masks what it
 #: reads in vain. Program, parameters, weights, tables: the host writes them while no program runs, and an instruction
-#: that was fetched before is then fetched again. The log: it is read when the program is done.
+#: that was fetched before is then fetched again. The weight buffer: the array takes what has arrived. The log: it is
+#: read when the program is done.
 _COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i"
 
 #: What is appended to the name of a cell that Yosys must not see.

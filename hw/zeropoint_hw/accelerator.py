@@ -16,7 +16,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from zeropoint_hw.array import Array
-from zeropoint_hw.config import AcceleratorConfig, RequantizerKind, WeightSource
+from zeropoint_hw.config import AcceleratorConfig, RequantizerKind, WeightSource, WeightStore
 from zeropoint_hw.counters import Counters
 from zeropoint_hw.drain import Drain
 from zeropoint_hw.host import HostBusSignature
@@ -39,6 +39,7 @@ from zeropoint_hw.requantizer import Requantizer
 from zeropoint_hw.sequencer import Sequencer
 from zeropoint_hw.serial_requantizer import SerialRequantizer
 from zeropoint_hw.tables import Tables
+from zeropoint_hw.weight_buffer import SharedStore, WeightWindow, from_end
 from zeropoint_hw.writer import Writer
 
 
@@ -110,10 +111,11 @@ class Accelerator(wiring.Component):
         m.submodules.program = program = WordMemory(
             32, config.program_words, 32, rom.program if rom else None, config.memory_registers
         )
-        m.submodules.weights = weights = WordMemory(
-            *(config.word_bits, config.weight_words, config.piece_bits, rom.weights if rom else None),
-            config.memory_registers,
-        )
+        weight_rom = rom.weights if rom else None
+        shape = (config.word_bits, config.weight_words, config.piece_bits)
+        if config.buffered:
+            shape = (config.word_rows * config.row_bits, config.weight_buffer, config.row_bits)
+        m.submodules.weights = weights = WordMemory(*shape, weight_rom, config.memory_registers)
         m.submodules.parameters = parameters = ParameterMemory(config, rom.parameters if rom else None)
         m.submodules.activations = activations = ActivationMemory(config)
         m.submodules.sequencer = sequencer = Sequencer(config)
@@ -144,6 +146,14 @@ class Accelerator(wiring.Component):
             m.d.comb += stage.start.eq(start)
         m.d.comb += writer.start.eq(delay(m, late_start, 1, "writer_start"))
 
+        # Where the activation memory has one port, nothing is read in the cycle of a write.
+        announced, written = Signal(), Signal()
+        hold = announced
+        if config.buffered:
+            window = self._connect_buffer(m, sequencer, loops, addresses, activations, weights, written)
+            hold = hold | window.starved
+        m.d.comb += loops.hold.eq(hold)
+
         # From the loop nest to the array: the weight address waits until the activations are on their way.
         read_latency = InputAddress.LATENCY + ActivationMemory.READ_LATENCY
         weight_wait = read_latency + Array.WEIGHT_DELAY - weights.latency
@@ -151,7 +161,9 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             addresses.moves.eq(loops.moves),
             addresses.at.eq(loops.at),
-            activations.read_split.eq(Mux(instruction.paired_rows, instruction.run + 1, config.lanes)),
+            activations.read_split.eq(
+                Mux(instruction.paired_rows & ~delay(m, addresses.fetch, 1, "fetch"), instruction.run + 1, config.lanes)
+            ),
             activations.read_jump.eq(
                 Mux(instruction.paired_rows, instruction.pair_step >> config.lanes.bit_length() - 1, 0)
             ),
@@ -189,10 +201,12 @@ class Accelerator(wiring.Component):
 
         # From the requantizers to the next layer's inputs, by way of the tables if there are any.
         last, results, ending = requantizer, requantizer.results, requantizer.ending
+        next_beat = requantizer.announced
         if config.tables:
             m.submodules.tables = tables = Tables(config, rom.tables if rom else None)
             m.d.comb += [
                 tables.instruction.eq(late_instruction),
+                tables.announced.eq(requantizer.announced),
                 tables.ending.eq(requantizer.ending),
                 tables.beat.eq(requantizer.result_beat),
                 tables.beat_level.eq(requantizer.result_level),
@@ -200,12 +214,15 @@ class Accelerator(wiring.Component):
                 tables.results.eq(requantizer.results),
             ]
             last, results, ending = tables, tables.looked_up, tables.looked_up_ending
+            next_beat = tables.looked_up_announced
             if rom is None:
                 m.d.comb += [
                     tables.write_address.eq(self.host.address),
                     tables.write_data.eq(self.host.write_data),
                     tables.write_enable.eq(self._writes(Region.TABLES)),
                 ]
+        if config.activation_ports == 1:
+            m.d.comb += [announced.eq(next_beat), written.eq(last.result_beat & ~last.result_pools)]
         m.d.comb += [
             pooler.beat.eq(last.result_beat),
             pooler.beat_level.eq(last.result_level),
@@ -229,10 +246,47 @@ class Accelerator(wiring.Component):
             counters.fetching.eq(sequencer.fetching),
             counters.working.eq(loops.valid),
             counters.stalled.eq(loops.stalled),
+            counters.waiting.eq(loops.waiting),
             counters.done.eq(sequencer.retired),
         ]
         self._connect_host(m, sequencer, counters, activations, weights, parameters, program)
         return m
+
+    def _connect_buffer(
+        self,
+        m: Module,
+        sequencer: Sequencer,
+        loops: LoopNest,
+        addresses: InputAddress,
+        activations: ActivationMemory,
+        weights: WordMemory,
+        written: Value,
+    ) -> WeightWindow:
+        """Fill the memory that the array takes its weights from; return what says how far that is."""
+        config = self._config
+        m.submodules.window = window = WeightWindow(config)
+        m.submodules.store = store = SharedStore(config)
+        m.d.comb += [
+            window.busy.eq(sequencer.busy),
+            window.start.eq(sequencer.start),
+            window.weight_base.eq(sequencer.instruction.weight_base),
+            window.issues.eq(loops.issues),
+            window.again.eq(loops.again),
+            window.onward.eq(loops.onward),
+            window.group_address.eq(addresses.group_address),
+            window.arrives.eq(store.arrives),
+            store.seek.eq(window.seek),
+            store.seek_address.eq(window.seek_address),
+            store.wanted.eq(window.wanted),
+            store.free.eq(~loops.valid & ~written),
+            addresses.fetch.eq(store.fetch),
+            addresses.fetch_address.eq(store.fetch_address),
+            weights.write_enable.eq(store.write_enable),
+            weights.write_address.eq(store.write_address),
+            weights.write_piece.eq(store.write_piece),
+            weights.write_data.eq(activations.read_data),
+        ]
+        return window
 
     def _writes(self, region: Region) -> Value:
         """Return whether the host writes to a region."""
@@ -264,15 +318,18 @@ class Accelerator(wiring.Component):
                 program.write_address.eq(offset),
                 program.write_data.eq(host.write_data),
                 program.write_enable.eq(writes(Region.PROGRAM)),
-                weights.write_address.eq(offset[piece_bits:]),
-                weights.write_piece.eq(offset[:piece_bits]),
-                weights.write_data.eq(host.write_data),
-                weights.write_enable.eq(writes(Region.WEIGHTS)),
                 parameters.write_channel.eq(offset[parameter_bits:]),
                 parameters.write_piece.eq(offset[:parameter_bits]),
                 parameters.write_data.eq(host.write_data),
                 parameters.write_enable.eq(writes(Region.PARAMETERS)),
             ]
+            if not config.buffered:
+                m.d.comb += [
+                    weights.write_address.eq(offset[piece_bits:]),
+                    weights.write_piece.eq(offset[:piece_bits]),
+                    weights.write_data.eq(host.write_data),
+                    weights.write_enable.eq(writes(Region.WEIGHTS)),
+                ]
             m.d.comb += sequencer.program_written.eq(writes(Region.PROGRAM))
         # From a register, since what follows takes most of a cycle; the first read of a program comes later than this.
         busy = Signal()
@@ -285,6 +342,17 @@ class Accelerator(wiring.Component):
                     activations.write_data.eq(host.write_data),
                     activations.write_count.eq(config.host_elements),
                 ]
+            if config.weight_store is WeightStore.SHARED:
+                # Parts of a row, which are written in their order.
+                part_bits = (config.lanes // config.host_elements).bit_length() - 1
+                with m.Elif(writes(Region.WEIGHTS)):
+                    m.d.comb += [
+                        activations.write_address.eq(
+                            from_end(config, offset[part_bits:]) | offset[:part_bits] * config.host_elements
+                        ),
+                        activations.write_data.eq(host.write_data),
+                        activations.write_count.eq(config.host_elements),
+                    ]
 
         # Of the status the answer is what it was in the cycle of the read, of all others what they are a little later,
         # for what they are by then takes no registers.
@@ -299,6 +367,7 @@ class Accelerator(wiring.Component):
             Register.STALL_FETCH: counters.stall_fetch,
             Register.STALL_FLUSH: counters.stall_flush,
             Register.INSTRUCTIONS: counters.instructions,
+            Register.STALL_MEMORY: counters.stall_memory,
             Register.FORMATS: config.format_word,
         }
         number = Signal(range(len(Register) + 1))

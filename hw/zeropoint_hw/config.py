@@ -43,11 +43,21 @@ class WeightSource(StrEnum):
     ROM = "rom"
 
 
+class WeightStore(StrEnum):
+    """Where weights lie while a program runs."""
+
+    #: In a memory of their own, whose words are as wide as the array.
+    WIDE = "wide"
+    #: At the end of the activation memory, from which they are fetched into a buffer.
+    SHARED = "shared"
+
+
 #: The fields that are a choice; all others are integers.
 _CHOICES: dict[str, type[StrEnum]] = {
     "pe": PEKind,
     "requantizer": RequantizerKind,
     "weight_source": WeightSource,
+    "weight_store": WeightStore,
 }
 
 
@@ -84,6 +94,9 @@ _IDLE_BITS = 7
 
 #: The most bits that loops and places in a feature map are counted with, by field: those of an instruction's fields.
 MOST_BITS = {"loop_bits": 16, "tap_bits": 12, "line_bits": 17, "place_bits": 22}
+
+#: Words of the weight buffer where the user does not say, and the most that it may have.
+_BUFFER_WORDS, _MOST_BUFFER_WORDS = 256, 4096
 
 #: Exponent bits of minifloats where the user does not say.
 _EXPONENT_BITS = 4
@@ -181,6 +194,16 @@ class AcceleratorConfig:
         32-bit words of layer program: those of one instruction at least, at most 2^16.
     weight_source
         Whether program, parameters and weights are loaded by the host (``ram``) or built in (``rom``).
+    weight_store
+        Where weights lie: in a memory of their own, as wide as the array (``wide``), or at the end of the activation
+        memory (``shared``), from which they are fetched into a buffer, word by word, when the array wants them; their
+        words then begin at powers of two of bytes, and the host loads them.
+    weight_buffer
+        Words of the weight buffer, where there is one: a power of two, 2 to 4096. The words of a group of output
+        channels are fetched once if they fit it, otherwise for each output. 0, the default, takes 256.
+    activation_ports
+        Ports of the activation memory: 2, the default, one for reading and one for writing; or 1, as the large memories
+        of iCE40 UltraPlus have (SPRAM, which is used there), so that the array waits while outputs are written.
 
     The default memories take 386 of the 416 KiB of block RAM in an LFE5U-85F.
 
@@ -224,6 +247,9 @@ class AcceleratorConfig:
     parameter_channels: int = 2048
     program_words: int = 2048
     weight_source: WeightSource = WeightSource.RAM
+    weight_store: WeightStore = WeightStore.WIDE
+    weight_buffer: int = 0
+    activation_ports: int = 2
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -272,6 +298,7 @@ class AcceleratorConfig:
             object.__setattr__(self, "accumulator_width", widths[-1])
         if self.accumulator_width not in widths:
             raise ValueError(f"accumulator_width must be {widths[0]} to {widths[-1]}, not {self.accumulator_width!r}")
+        self._check_stores()
         if self.weight_bytes == 0:
             object.__setattr__(self, "weight_bytes", min(288 * 1024, self.memories["weight_bytes"][2]))
         for name, most in MOST_BITS.items():
@@ -282,6 +309,26 @@ class AcceleratorConfig:
             if value % unit or not least <= value <= most:
                 multiple = f"a multiple of {unit} from " if unit > 1 else ""
                 raise ValueError(f"{name} must be {multiple}{least} to {most}, not {value!r}")
+        if self.memory_elements > 1 << 20:
+            raise ValueError(
+                f"weight_bytes must leave room for {self.activation_bytes} bytes of activations in a memory of "
+                f"{self.element_bytes << 20}, not be {self.weight_bytes}"
+            )
+
+    def _check_stores(self) -> None:
+        """Fill in and check where weights and activations lie."""
+        if self.buffered and self.weight_buffer == 0:
+            object.__setattr__(self, "weight_buffer", _BUFFER_WORDS)
+        least, most = (2, _MOST_BUFFER_WORDS) if self.buffered else (0, 0)
+        if not least <= self.weight_buffer <= most or (self.buffered and not _is_power_of_two(self.weight_buffer)):
+            words = f"a power of two from {least} to {most}" if self.buffered else "0"
+            raise ValueError(
+                f"weight_buffer must be {words} for weight_store = {self.weight_store!s}, not {self.weight_buffer!r}"
+            )
+        if self.activation_ports not in (1, 2):
+            raise ValueError(f"activation_ports must be 1 or 2, not {self.activation_ports!r}")
+        if self.weight_store is WeightStore.SHARED and self.weight_source is WeightSource.ROM:
+            raise ValueError("weight_store must be wide where weights are built in (weight_source = rom), not shared")
 
     def _check_formats(self) -> None:
         """Fill in and check the widths of activations and exponents."""
@@ -320,7 +367,11 @@ class AcceleratorConfig:
         """Of each memory, by the field that gives its size: what that is a multiple of, its least and its most."""
         return {
             "activation_bytes": (row := self.lanes * self.element_bytes, 2 * row, self.element_bytes << 20),
-            "weight_bytes": (1, -(-2 * self.word_bits // 8), min((self.word_bits << 20) // 8, self._reachable_bytes)),
+            "weight_bytes": (
+                1,
+                -(-2 * self.stored_bits // 8),
+                min((self.stored_bits << 20) // 8, self._reachable_bytes),
+            ),
             "parameter_channels": (self.requantizers, 2 * self.requantizers, 1 << 16),
             "program_words": (1, INSTRUCTION_WORDS, 1 << 16),
             "tables": (1, 0, 15),
@@ -420,19 +471,52 @@ class AcceleratorConfig:
         return self.lanes * self.columns * self.weight_bits
 
     @property
+    def buffered(self) -> bool:
+        """Whether the array takes weights from a buffer."""
+        return self.weight_store is not WeightStore.WIDE
+
+    @property
+    def row_bits(self) -> int:
+        """Bits of a row of the activation memory, which is what its banks hold at one address."""
+        return self.lanes * self.element_bits
+
+    @property
+    def word_rows(self) -> int:
+        """Rows of the activation memory that a weight word takes, if it lies there."""
+        return -(-self.word_bits // self.row_bits)
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of memory from one weight word to the next."""
+        if self.weight_store is WeightStore.SHARED:
+            return self.row_bits << (self.word_rows - 1).bit_length()
+        return self.word_bits
+
+    @property
+    def memory_elements(self) -> int:
+        """Activations that the activation memory has places for, those included where weights lie."""
+        if self.weight_store is not WeightStore.SHARED:
+            return self.activation_elements
+        # Weights are addressed from the end, by inverted addresses.
+        rows = self.activation_elements // self.lanes + self.weight_words * self.stored_bits // self.row_bits
+        return self.lanes << (rows - 1).bit_length()
+
+    @property
     def piece_bits(self) -> int:
         """Bits of a weight word that the host writes at once: as many as divide it, 32 at most."""
+        if self.weight_store is WeightStore.SHARED:
+            return self.host_elements * self.element_bits
         return max(bits for bits in range(1, 33) if self.word_bits % bits == 0)
 
     @property
     def pieces(self) -> int:
         """Accesses by which the host writes a weight word, those included that its address has room for."""
-        return 1 << (self.word_bits // self.piece_bits - 1).bit_length()
+        return 1 << (self.stored_bits // self.piece_bits - 1).bit_length()
 
     @property
     def _reachable_bytes(self) -> int:
         """Bytes of the weight memory that 2^21 accesses of the host reach."""
-        return ((1 << 21) // self.pieces) * self.word_bits // 8
+        return ((1 << 21) // self.pieces) * self.stored_bits // 8
 
     @property
     def channels(self) -> int:
@@ -462,7 +546,7 @@ class AcceleratorConfig:
     @property
     def weight_words(self) -> int:
         """Words of the weight memory."""
-        return 8 * self.weight_bytes // self.word_bits
+        return 8 * self.weight_bytes // self.stored_bits
 
     @property
     def parameter_words(self) -> int:
@@ -499,7 +583,9 @@ class AcceleratorConfig:
         word = self.weight_bits % 16 | self.weight_zero << 4 | self.ties_to_even << 5 | self.weight_zero_points << 6
         word |= self.exponent_bits << 7 | self.activation_bits << 10
         word |= (self.requantizer is RequantizerKind.SHIFT) << 15 | self.digit_bits << 16
-        return word | (not self.unsigned_activations) << 20 | (not self.log) << 21
+        word |= (not self.unsigned_activations) << 20 | (not self.log) << 21
+        word |= list(WeightStore).index(self.weight_store) << 25 | (2 - self.activation_ports) << 27
+        return word | max(0, self.weight_buffer.bit_length() - 1) << 28
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""

@@ -23,11 +23,12 @@ class Counters(wiring.Component):
         Clears all counters; the program begins in the next cycle.
     busy : In(1)
         The sequencer is at work.
-    fetching, working, stalled : In(1)
-        It fetches; the array is fed; the array waits for the drain. All other busy cycles wait for last outputs.
+    fetching, working, stalled, waiting : In(1)
+        It fetches; the array is fed; the array waits for the drain; or for a memory. All other busy cycles wait for
+        last outputs.
     done : In(1)
         An instruction's last cycle.
-    cycles, busy_cycles, stall_drain, stall_fetch, stall_flush, instructions : Out(32)
+    cycles, busy_cycles, stall_drain, stall_fetch, stall_flush, stall_memory, instructions : Out(32)
         Counts since ``restart``.
     log_address : In
         ``entry · LOG_PIECES + LogEntry``.
@@ -40,10 +41,11 @@ class Counters(wiring.Component):
 
     def __init__(self, entries: int) -> None:
         self._entries = entries
-        counts = ("cycles", "busy_cycles", "stall_drain", "stall_fetch", "stall_flush", "instructions")
+        causes = ("fetching", "working", "stalled", "waiting")
+        counts = ("cycles", "busy_cycles", "stall_drain", "stall_fetch", "stall_flush", "stall_memory", "instructions")
         super().__init__(
             {
-                **{name: In(1) for name in ("restart", "busy", "fetching", "working", "stalled", "done")},
+                **{name: In(1) for name in ("restart", "busy", *causes, "done")},
                 **{name: Out(_WORD) for name in counts},
                 "log_address": In(range(max(entries, 1) * LOG_PIECES)),
                 "log_data": Out(_WORD),
@@ -52,7 +54,7 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        flushing = self.busy & ~(self.fetching | self.working | self.stalled)
+        flushing = self.busy & ~(self.fetching | self.working | self.stalled | self.waiting)
         totals = [(self.cycles, self.busy)]
         if self._entries:
             totals += [
@@ -60,6 +62,7 @@ class Counters(wiring.Component):
                 (self.stall_drain, self.stalled),
                 (self.stall_fetch, self.fetching),
                 (self.stall_flush, flushing),
+                (self.stall_memory, self.waiting),
                 (self.instructions, self.done),
             ]
         for total, event in totals:
@@ -76,6 +79,7 @@ class Counters(wiring.Component):
             LogEntry.CYCLES: self.cycles,
             LogEntry.BUSY: self.busy_cycles,
             LogEntry.STALL_DRAIN: self.stall_drain,
+            LogEntry.STALL_MEMORY: self.stall_memory,
         }.items():
             m.d.comb += entry[index].eq(total)
         number, ended = Signal.like(self.instructions), Signal()

@@ -20,8 +20,8 @@ class LoopNest(wiring.Component):
     """Counts through an instruction's loops.
 
     From the second cycle after ``start``, ``valid`` is asserted for each array cycle, without gaps but for
-    ``instruction.idle`` cycles after each output; ``level`` says which loop moves on afterwards, ``Level.END`` being
-    the last. ``start`` must not be asserted again before that.
+    ``instruction.idle`` cycles after each output, and where it is held; ``level`` says which loop moves on afterwards,
+    ``Level.END`` being the last. ``start`` must not be asserted again before that.
 
     Parameters
     ----------
@@ -34,6 +34,10 @@ class LoopNest(wiring.Component):
         Held still from ``start`` to the last cycle.
     start : In(1)
         Starts the loops.
+    hold : In(1)
+        There is no array cycle in the next cycle.
+    issues, again, onward : Out(1)
+        There is one; the one after it takes the group's first weights again; it takes the next group's.
     moves, at : Out(10)
         In an array cycle, and the one before the first: bit ``l`` says whether a loop of level ``l`` or further out
         moves on, and whether it is that of level ``l``. ``moves`` is 0 in other cycles, where ``at`` is not defined.
@@ -43,8 +47,8 @@ class LoopNest(wiring.Component):
         The output's first and last array cycle.
     level : Out(4)
         The loop that moves on (``Level``).
-    stalled : Out(1)
-        An idle cycle.
+    stalled, waiting : Out(1)
+        An idle cycle; one that would be an array cycle but for ``hold``.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -54,6 +58,10 @@ class LoopNest(wiring.Component):
             {
                 "instruction": In(InstructionLayout),
                 "start": In(1),
+                "hold": In(1),
+                "issues": Out(1),
+                "again": Out(1),
+                "onward": Out(1),
                 "moves": Out(len(Level)),
                 "at": Out(len(Level)),
                 "valid": Out(1),
@@ -61,6 +69,7 @@ class LoopNest(wiring.Component):
                 "last": Out(1),
                 "level": Out(LEVEL_WIDTH),
                 "stalled": Out(1),
+                "waiting": Out(1),
             }
         )
 
@@ -78,10 +87,10 @@ class LoopNest(wiring.Component):
         counted = [index for index in range(len(left)) if index not in absent]
 
         running = Signal()
-        idle = i.idle[: self._idle_bits]
-        idle_left = Signal.like(idle)
-        working = Signal()
-        m.d.comb += working.eq(running & (idle_left == 0))
+        idle_cycles = i.idle[: self._idle_bits]
+        idle_left = Signal.like(idle_cycles)
+        idle, working = Signal(), Signal()
+        m.d.comb += [idle.eq(idle_left != 0), working.eq(running & ~idle & ~self.hold)]
 
         # The innermost loop with turns left moves on. The addresses get a bit for each level, and need not decode it;
         # bit `l` of `reaches` is set where all loops inside level `l` end.
@@ -105,6 +114,12 @@ class LoopNest(wiring.Component):
         last = Signal()
         m.d.comb += last.eq(complete & (until_output == 0))
 
+        # As the address of weights moves.
+        m.d.comb += [
+            self.issues.eq(working),
+            self.onward.eq((at[Level.GROUP] | at[Level.END]) & ~i.weights_per_tap),
+            self.again.eq(Mux(i.weights_per_tap, reaches[Level.TAP_X], complete & ~self.onward)),
+        ]
         m.d.sync += [
             self.moves.eq(Mux(working, reaches, 0)),
             self.at.eq(at),
@@ -112,7 +127,8 @@ class LoopNest(wiring.Component):
             self.first.eq(first),
             self.last.eq(last),
             self.level.eq(level),
-            self.stalled.eq(running & ~working),
+            self.stalled.eq(running & idle),
+            self.waiting.eq(running & ~idle & self.hold),
         ]
         with m.If(self.start):
             m.d.sync += [self.moves.eq(~0), self.at.eq(1 << Level.BEGIN)]
@@ -130,8 +146,8 @@ class LoopNest(wiring.Component):
             with m.If(at[Level.END]):
                 m.d.sync += running.eq(0)
             with m.Elif(last):
-                m.d.sync += idle_left.eq(idle)
-        with m.Elif(running):
+                m.d.sync += idle_left.eq(idle_cycles)
+        with m.Elif(idle):
             m.d.sync += idle_left.eq(idle_left - 1)
         return m
 
@@ -155,8 +171,12 @@ class InputAddress(wiring.Component):
         As :class:`LoopNest` gives them.
     weight_address : Out
         Word of the weight memory, in the cycle of ``valid`` itself.
+    group_address : Out
+        The group's first word; after the instruction's last group, the word that follows.
+    fetch, fetch_address : In
+        Instead of an activation, something else is read from the memory: a cycle without ``valid``.
     address : Out
-        Byte address of lane 0's activation.
+        Byte address of lane 0's activation, or of what is fetched.
     mask : Out(lanes)
         Which lanes lie in the feature map and in a run; the others stand for ``pad_value``.
     """
@@ -173,7 +193,10 @@ class InputAddress(wiring.Component):
                 "moves": In(len(Level)),
                 "at": In(len(Level)),
                 "weight_address": Out(range(config.weight_words)),
-                "address": Out(range(config.activation_elements)),
+                "group_address": Out(range(config.weight_words)),
+                "fetch": In(1),
+                "fetch_address": In(range(config.memory_elements)),
+                "address": Out(range(config.memory_elements)),
                 "mask": Out(config.lanes),
             }
         )
@@ -233,7 +256,7 @@ class InputAddress(wiring.Component):
 
         left = Signal(min(len(i.run), self._place_width))
         word_group, word = Signal.like(self.weight_address), Signal.like(self.weight_address)
-        m.d.comb += self.weight_address.eq(word)
+        m.d.comb += [self.weight_address.eq(word), self.group_address.eq(word_group)]
 
         # Whatever begins anew at this level moves to the place that is next.
         for level, registers in (
@@ -254,12 +277,12 @@ class InputAddress(wiring.Component):
             with m.Elif(i.weights_per_tap):
                 with m.If(moves[Level.TAP_X]):
                     m.d.sync += word.eq(word_group)
-            with m.Elif(at[Level.GROUP]):
+            with m.Elif(at[Level.GROUP] | at[Level.END]):
                 m.d.sync += word_group.eq(word + 1)
             with m.Elif(moves[Level.POOL_X]):
                 m.d.sync += word.eq(word_group)
 
-        m.d.sync += self.address.eq(base + x)
+        m.d.sync += self.address.eq(Mux(self.fetch, self.fetch_address, base + x))
 
         # Lanes from −x up to row_bytes − x lie in the feature map, lanes up to `left` in the run. Each comparison is of
         # a number's low bits, and asks of the others only whether they are all alike.

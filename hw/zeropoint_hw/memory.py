@@ -6,6 +6,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from zeropoint_hw.banks import DualPortBank, SinglePortBank
 from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
 from zeropoint_hw.layout import ParameterLayout, delay
 
@@ -18,12 +19,13 @@ class ActivationMemory(wiring.Component):
     Byte ``a`` lies in bank ``a mod lanes``, row ``a div lanes``; each bank has a row address of its own, and a rotation
     brings bank to lane. One read and one write can start in every cycle. A read answers ``READ_LATENCY`` cycles after
     its address and sees the writes of all cycles before that. Bytes beyond the memory's end read as anything
-    and are not to be written.
+    and are not to be written. With one port (``activation_ports``), what a read answers that starts in the cycle of a
+    write is not defined.
 
     Parameters
     ----------
     config
-        Gives lanes, requantizers and size.
+        Gives lanes, requantizers, size and ports.
 
     Members
     -------
@@ -45,12 +47,12 @@ class ActivationMemory(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        address = range(config.activation_elements)
+        address = range(config.memory_elements)
         super().__init__(
             {
                 "read_address": In(address),
                 "read_split": In(range(config.lanes + 1)),
-                "read_jump": In(range(config.activation_elements // config.lanes)),
+                "read_jump": In(range(config.memory_elements // config.lanes)),
                 "read_data": Out(data.ArrayLayout(config.element_bits, config.lanes)),
                 "write_address": In(address),
                 "write_data": In(data.ArrayLayout(config.element_bits, config.requantizers)),
@@ -61,7 +63,7 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        lanes, depth = config.lanes, config.activation_elements // config.lanes
+        lanes, depth = config.lanes, config.memory_elements // config.lanes
         bits = lanes.bit_length() - 1
 
         def wraps(address: Value, bank: int) -> Value:
@@ -70,18 +72,17 @@ class ActivationMemory(wiring.Component):
 
         read_row, jumped_row = self.read_address[bits:], Signal(range(depth))
         m.d.comb += jumped_row.eq(read_row + self.read_jump)
+        bank_class = SinglePortBank if config.activation_ports == 1 else DualPortBank
         banks_data = []
         for bank in range(lanes):
-            storage = memory.Memory(shape=config.element_bits, depth=depth, init=[])
-            m.submodules[f"bank{bank}"] = storage
-            write, read = storage.write_port(), storage.read_port()
+            m.submodules[f"bank{bank}"] = storage = bank_class(config.element_bits, depth)
 
             row = Signal(range(depth), name=f"read_row{bank}")
             out = Signal(config.element_bits, name=f"bank_data{bank}")
             lane = (bank - self.read_address[:bits])[:bits] if bits else Const(0, 1)
             first_row = Mux(lane >= self.read_split, jumped_row, read_row)
-            m.d.sync += [row.eq(first_row + wraps(self.read_address, bank)), out.eq(read.data)]
-            m.d.comb += [read.addr.eq(row), read.en.eq(1)]
+            m.d.sync += [row.eq(first_row + wraps(self.read_address, bank)), out.eq(storage.read_data)]
+            m.d.comb += storage.read_address.eq(row)
             banks_data.append(out)
 
             # Which of the bytes written this bank takes, if any.
@@ -98,7 +99,11 @@ class ActivationMemory(wiring.Component):
                     self.write_data[place[: (config.requantizers - 1).bit_length()]] if bits else self.write_data[0]
                 ),
             ]
-            m.d.comb += [write.addr.eq(write_row), write.data.eq(write_byte), write.en.eq(write_enable)]
+            m.d.comb += [
+                storage.write_address.eq(write_row),
+                storage.write_data.eq(write_byte),
+                storage.write_enable.eq(write_enable),
+            ]
 
         offset = delay(m, self.read_address[:bits], 3, "offset") if bits else Const(0, 0)
         rotated = Cat(*banks_data)

@@ -141,6 +141,8 @@ class Requantizer(wiring.Component):
         As they came in.
     results : Out(ArrayLayout(config.element_bits, count))
         Activations.
+    announced : Out(1)
+        A beat that is not to be pooled comes out in the next cycle.
     ending : Out(1)
         The instruction's last beat, ``NOTICE`` cycles before it comes out.
     ready : Out(1)
@@ -165,6 +167,7 @@ class Requantizer(wiring.Component):
                 "result_level": Out(LEVEL_WIDTH),
                 "result_pools": Out(1),
                 "results": Out(data.ArrayLayout(config.element_bits, count)),
+                "announced": Out(1),
                 "ending": Out(1),
                 "ready": Out(1, init=1),
             }
@@ -182,9 +185,11 @@ class Requantizer(wiring.Component):
             ]
         tag = Cat(self.beat, self.beat_pools, self.beat_level)
         early = delay(m, tag, self.latency - self.NOTICE, "tag")
+        next_tag = delay(m, early, self.NOTICE - 1, "late_tag")
         m.d.comb += [
             self.ending.eq(early[0] & (early[2:] == Level.END)),
-            Cat(self.result_beat, self.result_pools, self.result_level).eq(delay(m, early, self.NOTICE, "late_tag")),
+            self.announced.eq(next_tag[0] & ~next_tag[1]),
+            Cat(self.result_beat, self.result_pools, self.result_level).eq(delay(m, next_tag, 1, "last_tag")),
         ]
         return m
 

@@ -145,7 +145,7 @@ class SerialRequantizer(wiring.Component):
     Members
     -------
     instruction, beat, beat_level, beat_pools, values, parameters, result_beat, result_level, result_pools, results,
-    ending
+    announced, ending
         As of :class:`~zeropoint_hw.requantizer.Requantizer`.
     ready : Out(1)
         A beat may come in the next cycle.
@@ -166,6 +166,7 @@ class SerialRequantizer(wiring.Component):
                 "result_level": Out(LEVEL_WIDTH),
                 "result_pools": Out(1),
                 "results": Out(data.ArrayLayout(config.element_bits, count)),
+                "announced": Out(1),
                 "ending": Out(1),
                 "ready": Out(1),
             }
@@ -211,7 +212,7 @@ class SerialRequantizer(wiring.Component):
                     m.d.comb += self.ending.eq(self.result_level == Level.END)
                     m.next = "CLAMP"
             with m.State("CLAMP"):
-                m.d.comb += self.ready.eq(1)
+                m.d.comb += [self.ready.eq(1), self.announced.eq(~self.result_pools)]
                 m.d.sync += self.result_beat.eq(1)
                 m.next = "REST"
         return m

@@ -27,9 +27,9 @@ class Tables(wiring.Component):
     -------
     instruction : In(InstructionLayout)
         Says which table; held still.
-    ending, beat, beat_level, beat_pools, results : In
-        The announcement of the last beat, and a beat of results, as the requantizers give them.
-    looked_up_ending, result_beat, result_level, result_pools, looked_up : Out
+    announced, ending, beat, beat_level, beat_pools, results : In
+        The announcements of a beat and of the last one, and a beat of results, as the requantizers give them.
+    looked_up_announced, looked_up_ending, result_beat, result_level, result_pools, looked_up : Out
         The same, looked up.
     write_address : In
         Entry to write; absent, like the others, where ``rom`` is given.
@@ -47,6 +47,8 @@ class Tables(wiring.Component):
         results = data.ArrayLayout(8, config.requantizers)
         members = {
             "instruction": In(InstructionLayout),
+            "announced": In(1),
+            "looked_up_announced": Out(1),
             "ending": In(1),
             "looked_up_ending": Out(1),
             "beat": In(1),
@@ -82,8 +84,9 @@ class Tables(wiring.Component):
                 ]
             entry = delay(m, read.data, self.LATENCY - 1, f"entry{index}")
             m.d.comb += self.looked_up[index].eq(Mux(number == 0, result, entry))
-        tag = Cat(self.ending, self.beat, self.beat_level, self.beat_pools)
+        tag = Cat(self.announced, self.ending, self.beat, self.beat_level, self.beat_pools)
         late_tag = delay(m, tag, self.LATENCY, "tag")
-        looked_up_tag = Cat(self.looked_up_ending, self.result_beat, self.result_level, self.result_pools)
+        result_tag = Cat(self.result_beat, self.result_level, self.result_pools)
+        looked_up_tag = Cat(self.looked_up_announced, self.looked_up_ending, result_tag)
         m.d.comb += looked_up_tag.eq(Mux(number == 0, tag, late_tag))
         return m

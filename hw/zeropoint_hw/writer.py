@@ -34,7 +34,7 @@ class Writer(wiring.Component):
                 "instruction": In(InstructionLayout),
                 "start": In(1),
                 "beat_at": In(len(Level)),
-                "address": Out(range(config.activation_elements)),
+                "address": Out(range(config.memory_elements)),
                 "count": Out(range(config.requantizers + 1)),
                 "done": Out(1),
             }

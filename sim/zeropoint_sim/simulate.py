@@ -32,6 +32,7 @@ _STALLS = {
     "drain": Register.STALL_DRAIN,
     "fetch": Register.STALL_FETCH,
     "flush": Register.STALL_FLUSH,
+    "memory": Register.STALL_MEMORY,
 }
 
 #: Differing tensors that a result describes.
@@ -70,6 +71,7 @@ class LayerResult:
     utilization: float
     busy: int
     stall_drain: int
+    stall_memory: int
 
 
 @dataclass(frozen=True)
@@ -290,7 +292,8 @@ def _layers(program: Program, driver: Driver) -> tuple[LayerResult, ...]:
         cycles = sum(record.cycles for record in records)
         utilization = layer.macs / (cycles * program.config.multipliers)
         busy, drain = sum(record.busy for record in records), sum(record.stall_drain for record in records)
-        results.append(LayerResult(layer.name, layer.op, layer.macs, cycles, utilization, busy, drain))
+        memory = sum(record.stall_memory for record in records)
+        results.append(LayerResult(layer.name, layer.op, layer.macs, cycles, utilization, busy, drain, memory))
     return tuple(results)
 
 

@@ -44,7 +44,7 @@ def accelerator_config(
         config,
         weight_source=source,
         activation_bytes=lanes * rows,
-        weight_bytes=-(-config.word_bits * 200 // 8),
+        weight_bytes=-(-config.stored_bits * 200 // 8),
         parameter_channels=config.requantizers * 80,
         program_words=400,
     )
@@ -58,15 +58,18 @@ async def check_counters(host, config, instructions, busy_cycles=None):
     if not config.log:
         assert registers[Register.BUSY] == registers[Register.INSTRUCTIONS] == 0
         return
-    parts = (Register.BUSY, Register.STALL_DRAIN, Register.STALL_FETCH, Register.STALL_FLUSH)
+    parts = (Register.BUSY, *(each for each in Register if each.name.startswith("STALL_")))
     assert sum(registers[part] for part in parts) == registers[Register.CYCLES]
     assert registers[Register.INSTRUCTIONS] == len(instructions)
     log = await host.log(len(instructions))
-    assert sum(cycles for cycles, _, _ in log) == registers[Register.CYCLES]
+    assert sum(cycles for cycles, *_ in log) == registers[Register.CYCLES]
+    memory = [entry[3] for entry in log]
+    assert sum(memory) == registers[Register.STALL_MEMORY]
+    assert any(memory) == (config.buffered or config.activation_ports == 1)
     cycles = [list(array_cycles(i, config.lanes)) for i in instructions]
     work = [len(entry) for entry in cycles]
     idle = [i.idle * (sum(at.last for at in entry) - 1) for i, entry in zip(instructions, cycles, strict=True)]
-    assert [entry[1:] for entry in log] == list(zip(work, idle, strict=True))
+    assert [entry[1:3] for entry in log] == list(zip(work, idle, strict=True))
     assert (registers[Register.BUSY], registers[Register.STALL_DRAIN]) == (sum(work), sum(idle))
 
 
@@ -74,6 +77,7 @@ def str_of(config):
     bits = f"{config.weight_bits}{'' if config.weight_zero else 'n'}"
     others = [str(config.requantizer)] * (config.requantizer is RequantizerKind.SERIAL)
     others += ["bytes"] * config.byte_products + ["small"] * (not config.prefetch)
+    others += [f"buffer{config.weight_buffer}"] * config.buffered + ["port"] * (config.activation_ports == 1)
     sizes = f"{config.lanes}x{config.columns}/{config.requantizers}"
     return "-".join([sizes, f"{config.pe}{bits}", str(config.weight_source), *others])
 
@@ -85,11 +89,19 @@ CONFIGS = [
     accelerator_config(2, 4, 1, source=WeightSource.ROM, rows=205),
     accelerator_config(8, 2, pe=PEKind.FOLD, rows=70),
     accelerator_config(4, 4, 2, prefetch=False, memory_registers=False),
+    accelerator_config(2, 2, rows=200, activation_ports=1),
+    accelerator_config(4, 4, 2, activation_ports=1, weight_store="shared", weight_buffer=64),
+    accelerator_config(2, 4, 1, rows=205, weight_store="shared", weight_buffer=4),
+    accelerator_config(8, 2, rows=70, activation_ports=1, weight_store="shared", weight_buffer=2),
+    accelerator_config(
+        4, 4, 2, activation_ports=1, weight_store="shared", weight_buffer=8, prefetch=False, memory_registers=False
+    ),
 ]
 SLIDING_CONFIGS = [
     accelerator_config(8, 4, rows=40),
     accelerator_config(8, 8, pe=PEKind.FOLD, rows=40),
     accelerator_config(8, 2, 1, source=WeightSource.ROM, rows=40),
+    accelerator_config(8, 4, rows=40, activation_ports=1, weight_store="shared", weight_buffer=8),
 ]
 
 
@@ -129,6 +141,8 @@ DENSE_CONFIGS = [
     accelerator_config(8, 2, 1, rows=25),
     accelerator_config(8, 2, 2, pe=PEKind.FOLD, rows=25),
     accelerator_config(4, 8, 4, rows=50),
+    accelerator_config(4, 8, 4, rows=50, activation_ports=1, weight_store="shared", weight_buffer=16),
+    accelerator_config(1, 1, rows=200, activation_ports=1, weight_store="shared", weight_buffer=2),
 ]
 
 
@@ -158,7 +172,7 @@ def test_layer_after_layer(config):
     layer_after_layer(config)
 
 
-@pytest.mark.parametrize("config", DENSE_CONFIGS, ids=str_of)
+@pytest.mark.parametrize("config", [each for each in DENSE_CONFIGS if not each.buffered], ids=str_of)
 def test_start_that_is_a_cycle_early_is_seen(config, monkeypatch):
     monkeypatch.setattr(Requantizer, "NOTICE", Requantizer.NOTICE + 1)
     with pytest.raises(AssertionError, match="Mismatched elements"):

@@ -200,7 +200,25 @@ def test_is_frozen():
             "pe, weight_bits, activation_bits, exponent_bits, weight_zero, weight_zero_points, unsigned_activations, "
             "dsp, window_taps, max_pooling, elementwise, left_shift, ties_to_even, tables, prefetch, log, "
             "memory_registers, loop_bits, tap_bits, line_bits, place_bits, accumulator_width, activation_bytes, "
-            "weight_bytes, parameter_channels, program_words, weight_source",
+            "weight_bytes, parameter_channels, program_words, weight_source, "
+            "weight_store, weight_buffer, activation_ports",
+        ),
+        (
+            {"weight_store": "shared", "weight_source": "rom"},
+            ValueError,
+            "weight_store must be wide where weights are built in (weight_source = rom), not shared",
+        ),
+        (
+            {"weight_store": "shared", "weight_buffer": 24},
+            ValueError,
+            "weight_buffer must be a power of two from 2 to 4096 for weight_store = shared, not 24",
+        ),
+        ({"weight_buffer": 16}, ValueError, "weight_buffer must be 0 for weight_store = wide, not 16"),
+        ({"activation_ports": 3}, ValueError, "activation_ports must be 1 or 2, not 3"),
+        (
+            {"weight_store": "shared", "activation_bytes": 1 << 20},
+            ValueError,
+            "weight_bytes must leave room for 1048576 bytes of activations in a memory of 1048576, not be 294912",
         ),
     ],
 )

@@ -5,9 +5,9 @@ from zeropoint_hw.counters import Counters
 from zeropoint_hw.isa import LOG_PIECES, LogEntry
 from zeropoint_sim.bench import run_bench
 
-TOTALS = ("cycles", "busy_cycles", "stall_drain", "stall_fetch", "stall_flush", "instructions")
+TOTALS = ("cycles", "busy_cycles", "stall_drain", "stall_fetch", "stall_flush", "stall_memory", "instructions")
 #: What a busy cycle is spent on.
-CAUSES = FETCH, WORK, STALL, FLUSH = range(4)
+CAUSES = FETCH, WORK, STALL, FLUSH, WAIT = range(5)
 
 
 class Run:
@@ -19,12 +19,12 @@ class Run:
 
     def totals(self):
         causes = [cause for cycles in self.instructions for cause in cycles]
-        counts = [causes.count(cause) for cause in (WORK, STALL, FETCH, FLUSH)]
+        counts = [causes.count(cause) for cause in (WORK, STALL, FETCH, FLUSH, WAIT)]
         assert sum(counts) == len(causes)
         return [len(causes), *counts, len(self.instructions)]
 
     def log(self):
-        taken = [(len(cycles), cycles.count(WORK), cycles.count(STALL)) for cycles in self.instructions]
+        taken = [(len(cycles), *(cycles.count(cause) for cause in (WORK, STALL, WAIT))) for cycles in self.instructions]
         return [tuple(row) for row in np.cumsum(taken, axis=0).tolist()]
 
 
@@ -46,9 +46,10 @@ def check(runs, entries=ENTRIES):
                     ctx.set(dut.fetching, cause == FETCH)
                     ctx.set(dut.working, cause == WORK)
                     ctx.set(dut.stalled, cause == STALL)
+                    ctx.set(dut.waiting, cause == WAIT)
                     ctx.set(dut.done, place == len(cycles) - 1)
                     await ctx.tick()
-                for signal in (dut.busy, dut.fetching, dut.working, dut.stalled, dut.done):
+                for signal in (dut.busy, dut.fetching, dut.working, dut.stalled, dut.waiting, dut.done):
                     ctx.set(signal, 0)
                 for _ in range(pause):
                     await ctx.tick()
@@ -76,6 +77,6 @@ def test_log_ends_where_it_is_full():
 
 def test_wrong_count_is_seen():
     run = Run(np.random.default_rng(2), 5)
-    run.log = lambda: [(cycles + 1, busy, stall) for cycles, busy, stall in Run.log(run)]
+    run.log = lambda: [(cycles + 1, *rest) for cycles, *rest in Run.log(run)]
     with pytest.raises(AssertionError, match=r"^entry 0"):
         check([run])

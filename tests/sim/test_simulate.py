@@ -76,6 +76,7 @@ def test_cycles_add_up(compiled):
     assert sum(result.stalls.values()) == sum(layer.cycles for layer in result.layers) == result.cycles[0]
     assert sum(layer.busy for layer in result.layers) == result.stalls["busy"]
     assert sum(layer.stall_drain for layer in result.layers) == result.stalls["drain"]
+    assert result.stalls["memory"] == 0
     assert [(layer.op, layer.macs) for layer in result.layers] == [
         ("Conv2D", 4 * 4 * 4 * 27),
         ("Mean", 0),

@@ -61,7 +61,7 @@ class Host:
         )
         if weights is not None:
             assert self._config.weight_bits == 8
-            width = min(4, self._config.multipliers)
+            width = self._config.piece_bits // 8
             pieces = weights.reshape(-1, width)
             await self.write(Region.WEIGHTS, ((index, packed(piece, 8)) for index, piece in enumerate(pieces)))
 

@@ -126,7 +126,7 @@ def compile_model(model: QuantizedModel, config: AcceleratorConfig, fuse: bool =
     emitter.instructions[-1] = replace(emitter.instructions[-1], end=1)
     # Before the instructions are encoded, whose addresses may be too wide.
     words = sum(len(part) for part in emitter.weight_words)
-    check_fits(model.name, config, "weight_bytes", -(-words * config.word_bits // 8))
+    check_fits(model.name, config, "weight_bytes", -(-words * config.stored_bits // 8))
     check_fits(model.name, config, "parameter_channels", len(emitter.biases))
     check_fits(model.name, config, "program_words", len(emitter.instructions) * Instruction.WORDS)
     check_fits(model.name, config, "tables", len(emitter.tables))

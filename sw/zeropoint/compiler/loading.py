@@ -49,6 +49,7 @@ def _weight_pieces(program: Program) -> Words:
     """Return the weight words as the host writes them: ``config.pieces`` pieces each, those with no place 0."""
     config = program.config
     bits = np.unpackbits(program.weights, axis=1, count=config.word_bits, bitorder="little")
+    bits = np.pad(bits, ((0, 0), (0, -config.word_bits % config.piece_bits)))
     pieces = bits.reshape(len(bits), -1, config.piece_bits)
     full = np.zeros((len(bits), config.pieces, 32), np.uint8)
     full[:, : pieces.shape[1], : config.piece_bits] = pieces

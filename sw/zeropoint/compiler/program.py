@@ -375,7 +375,7 @@ class Program:
     @property
     def weight_bytes(self) -> int:
         """Bytes of weight memory that the weights take."""
-        return -(-len(self.weights) * self.config.word_bits // 8)
+        return -(-len(self.weights) * self.config.stored_bits // 8)
 
     @property
     def images(self) -> tuple[Image, ...]:

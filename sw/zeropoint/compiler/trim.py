@@ -11,7 +11,7 @@ from zeropoint.compiler.program import Program
 from zeropoint.compiler.verify_program import array_cycles, last_write, written_columns
 from zeropoint.errors import ZeropointError
 from zeropoint.model import QuantizedModel
-from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.config import AcceleratorConfig, WeightStore
 from zeropoint_hw.isa import Instruction
 
 
@@ -41,6 +41,10 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
         If no memories are large enough for it.
     """
     largest: dict[str, Any] = {field: most for field, (_, _, most) in config.memories.items()}
+    if config.weight_store is WeightStore.SHARED:
+        # Both in one memory.
+        for field in ("activation_bytes", "weight_bytes"):
+            largest[field] = min(largest[field], config.element_bytes << 19)
     everything: dict[str, Any] = dict.fromkeys(FEATURES, True) | dict.fromkeys(EXTENTS, 0)
     widest = replace(config, accumulator_width=0, **everything, **largest)
     program = compile_model(model, widest)
@@ -78,12 +82,14 @@ def trim(model: QuantizedModel, config: AcceleratorConfig) -> AcceleratorConfig:
 
 
 def _cycles(program: Program) -> int:
-    """Return the cycles in which the array works or waits for the requantizers."""
+    """Return the cycles in which the array works, or waits for the requantizers or for their outputs to be written."""
+    writes = program.config.activation_ports == 1
     return sum(
         i.groups
         * i.rows
-        * i.pool_rows
-        * i.pool_columns
-        * (i.columns * array_cycles(program.config, i) + written_columns(i) * i.idle)
+        * (
+            i.pool_rows * i.pool_columns * (i.columns * array_cycles(program.config, i) + written_columns(i) * i.idle)
+            + writes * written_columns(i) * i.beats
+        )
         for i in program.instructions
     )

@@ -26,6 +26,8 @@ from zeropoint_hw.isa import (
 
 #: Cycles that an instruction may take beyond those in which it works: fetching, and the pipeline's length.
 _OVERHEAD = 256
+#: Cycles that it may take until the first of an output's weights are there.
+_JUMP = 16
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class LogRecord:
     cycles: int
     busy: int
     stall_drain: int
+    stall_memory: int
 
 
 class Driver:
@@ -137,7 +140,7 @@ class Driver:
         words = self._transport.read(address(Region.LOG, 0), count * LOG_PIECES).reshape(count, LOG_PIECES)
         # The log holds the counters at the end of each instruction.
         taken = np.diff(words.astype(np.int64), axis=0, prepend=0)
-        entries = [LogEntry.CYCLES, LogEntry.BUSY, LogEntry.STALL_DRAIN]
+        entries = [LogEntry.CYCLES, LogEntry.BUSY, LogEntry.STALL_DRAIN, LogEntry.STALL_MEMORY]
         return [LogRecord(*row) for row in taken[:, entries].tolist()]
 
     def _cycle_limit(self, instruction: Instruction) -> int:
@@ -145,4 +148,7 @@ class Driver:
         outputs = instruction.groups * instruction.rows * instruction.columns
         outputs *= instruction.pool_rows * instruction.pool_columns
         words = instruction.taps_y * instruction.taps_x * -(-instruction.run // self._config.lanes)
-        return outputs * (words + instruction.idle) + _OVERHEAD
+        if self._config.buffered:
+            words = words * (1 + self._config.word_rows) + _JUMP
+        writes = instruction.beats if self._config.activation_ports == 1 else 0
+        return outputs * (words + instruction.idle + writes) + _OVERHEAD

@@ -1,5 +1,7 @@
 """The driver on a transport that only remembers: every word that is written, and where."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from support.programs import make_program, random_parameters
@@ -260,8 +262,8 @@ def test_the_log_has_an_entry_for_each_instruction(count):
     program = program_of(config, instructions=(instruction(),) * count, layers=(Layer("l", "o", "logits", 0, 1, 0),))
     memory = Memory(config)
     driver = Driver(memory, program)
-    expected = [LogRecord(4 * place + 9, 3 * place + 1, place) for place in range(count)]
+    expected = [LogRecord(4 * place + 9, 3 * place + 1, place, 2 * place) for place in range(count)]
     totals = np.zeros((count, LOG_PIECES), np.uint32)
-    totals[:, :3] = np.cumsum([(record.cycles, record.busy, record.stall_drain) for record in expected], axis=0)
+    totals[:] = np.cumsum([astuple(record) for record in expected], axis=0)
     memory.write(address(Region.LOG, 0), totals.reshape(-1))
     assert driver.log() == expected
