@@ -350,8 +350,8 @@ class Register(IntEnum):
     INSTRUCTIONS = 8
     #: Bits 3…0: the weights' bits, 0 for 16; 4: weights have a code for 0; 5: ties to even; 6: weights have zero
     #: points; 9…7: the exponents' bits; 14…10: the activations' bits; 15: the requantizers shift; 19…16: the digit_bits
-    #: of serial ones; 20: activations are never uint8; 21: there is no log; 26…25: the weights' store; 27: the activation
-    #: memory has one port; 31…28: log2 of the weight buffer's words.
+    #: of serial ones; 20: activations are never uint8; 21: there is no log; 26…25: the weights' store; 27: the
+    #: activation memory has one port; 31…28: log2 of the weight buffer's words.
     FORMATS = 9
     #: Cycles lost because the array waited for weights, or for the activation memory while outputs were written.
     STALL_MEMORY = 10
