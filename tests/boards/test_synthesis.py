@@ -10,7 +10,7 @@ from zeropoint_boards.devices import DEVICES, Resources
 from zeropoint_boards.synthesis import synthesize
 from zeropoint_hw.accelerator import Accelerator
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.memory import WordMemory
+from zeropoint_hw.memory import ActivationMemory, WordMemory
 from zeropoint_hw.multiplier import Multiplier
 
 DEVICE = DEVICES["LFE5U-85F"]
@@ -54,6 +54,13 @@ def test_multiplications_become_dsp_blocks_unless_that_is_forbidden(name):
     taken = synthesize(Square(), device, dsp=False).resources
     assert taken.dsp == 0
     assert taken.lut > 100
+
+
+@pytest.mark.parametrize(("rows", "blocks"), [(100, 4), (1 << 15, 4), (1 << 16, 8)])
+def test_activation_memory_with_one_port_becomes_spram(rows, blocks):
+    sizes = {"lanes": 4, "columns": 4, "requantizers": 1, "activation_bytes": 4 * rows}
+    taken = synthesize(ActivationMemory(AcceleratorConfig(**sizes, activation_ports=1)), DEVICES["iCE40UP5K"]).resources
+    assert (taken.spram, taken.block_ram) == (blocks, 0)
 
 
 @pytest.mark.parametrize("name", ["LFE5U-85F", "iCE40UP5K"])

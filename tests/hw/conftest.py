@@ -40,6 +40,7 @@ NETLIST = {
     "test_every_result_is_looked_up_in_the_instructions_table",
     "test_greatest_of_each_window",
     "test_activations_at_any_address",
+    "test_activations_with_one_port",
     "test_words_written_in_pieces",
     "test_addresses_and_counts",
     "test_random_instructions",

@@ -103,6 +103,45 @@ def test_activations_from_two_rows(lanes, rows):
         assert replay(config, at_random(config, rng, 150), split=split, jump=int(rng.integers(rows // 2))) > 40 * lanes
 
 
+@pytest.mark.parametrize(("lanes", "requantizers"), [(4, 4), (2, 1)])
+def test_activations_with_one_port(lanes, requantizers):
+    # On iCE40 UltraPlus a bank is an SPRAM, half of each word for the first rows and half for those from 16,384 on.
+    rows = 1 << 15
+    config = AcceleratorConfig(
+        lanes=lanes,
+        columns=lanes,
+        requantizers=requantizers,
+        activation_ports=1,
+        activation_bytes=lanes * rows,
+        weight_bytes=1 << 13,
+    )
+    dut, rng, model, got = ActivationMemory(config), np.random.default_rng(lanes), {}, []
+    starts = [0, lanes * (rows // 2) - 9, lanes * rows - 40, lanes * (rows // 2 + 7), lanes * 7]
+    writes = [(start + place, 1 + int(rng.integers(requantizers))) for start in starts for place in range(36)]
+    writes = [writes[place] for place in rng.permutation(len(writes)) for _ in range(2)]
+
+    async def bench(ctx):
+        ctx.set(dut.read_split, lanes)
+        for address, count in writes:
+            data = rng.integers(256, size=count).tolist()
+            ctx.set(dut.write_address, address)
+            ctx.set(dut.write_data.as_value(), packed(data, 8))
+            ctx.set(dut.write_count, count)
+            await ctx.tick()
+            model.update(zip(range(address, address + count), data, strict=True))
+            ctx.set(dut.write_count, 0)
+            read = max(0, int(rng.choice(list(model))) - int(rng.integers(lanes)))
+            ctx.set(dut.read_address, read)
+            await ctx.tick().repeat(dut.READ_LATENCY)
+            values = unpacked(ctx.get(dut.read_data.as_value()), 8, lanes)
+            for lane, byte in ((lane, model[read + lane]) for lane in range(lanes) if read + lane in model):
+                assert values[lane] == byte, f"byte {read + lane} is {values[lane]:#x} instead of {byte:#x}"
+                got.append(byte)
+
+    run_bench(dut, bench, deadline=10 * len(writes))
+    assert len(got) > 300
+
+
 def test_activations_beside_a_negative_address():
     # Padding on the left reads from before the feature map; the lanes beyond it must be right all the same.
     config = activation_config(4, 4, 6)
