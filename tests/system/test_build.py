@@ -13,6 +13,7 @@ from support.engines import need
 from support.fpga import need_tools
 
 from zeropoint.compiler import storage
+from zeropoint.compiler.options import load_config
 from zeropoint.model import zp_file
 from zeropoint_boards import build as building
 from zeropoint_boards import record
@@ -85,6 +86,13 @@ def test_the_same_input_gives_the_same_project(model, project, tmp_path):
     every = b"".join(contents(project).values())
     assert os.fsencode(tmp_path) not in every
     assert os.fsencode(Path(building.__file__).parents[2]) not in every
+
+
+def test_other_networks_are_compiled_for_the_same_accelerator(project, model, tmp_path):
+    config = storage.load(project).config
+    assert load_config(project / "config.toml") == config
+    zeropoint_command("compile", model, "--config", project / "config.toml", "-o", tmp_path / "other").done()
+    assert storage.load(tmp_path / "other").config == config
 
 
 def test_what_is_wrong_is_said_before_anything_is_built(model, tmp_path):

@@ -10,6 +10,7 @@ import click
 from zeropoint.cli import terminal
 from zeropoint.cli.options import PATH, Configured, config_options, load_quantized, model_argument
 from zeropoint.compiler import compile_model, storage, verify_program
+from zeropoint.compiler.options import to_toml
 from zeropoint.compiler.trim import trim
 from zeropoint.files import atomic_folder, check_apart
 from zeropoint.host.device import BAUD, program_hash
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from zeropoint_boards.place import Placement
     from zeropoint_boards.plls import Setting
     from zeropoint_boards.synthesis import Netlist
+
+#: The accelerator's configuration, for "compile --config".
+CONFIG = "config.toml"
 
 #: How much longer placing a seed takes than synthesis, for the progress bar.
 _SEED_SHARE = 4.0
@@ -74,10 +78,11 @@ def command(
 ) -> None:
     """Build the bitstream that runs MODEL on a board.
 
-    The folder holds the bitstream; what "compile" writes, so that "run" works on it; and build.json: resources, timing,
-    and with which tools it was built. The network's weights are in the bitstream, but with --weight-source ram, where
-    "run" loads them over the link. Nothing is written if the design does not reach its clock. The same MODEL, options
-    and versions of the tools give the same bytes.
+    The folder holds the bitstream; what "compile" writes, so that "run" works on it; build.json, which says what it
+    takes, what clock it reaches and which tools built it; and config.toml, with which "compile" compiles other networks
+    for it. The weights are in the bitstream, but with --weight-source ram, where "run" loads them over the link. Nothing
+    is written if the design does not reach its clock. The same MODEL, options and versions of the tools give the same
+    bytes.
     """
     from zeropoint_boards import boards, build, record
     from zeropoint_hw.linked import LinkedAccelerator
@@ -97,7 +102,7 @@ def command(
     with atomic_folder(output) as target:
         design = build.make_design(board, core, clock, setting)
         details = {"title": board.title, "program": program.name, "pll": _pll(setting)}
-        files = storage.files_of(program)
+        files = storage.files_of(program) | {CONFIG: to_toml(program.config).encode()}
         if runs:
             built = _run(design, range(seed, seed + seeds), jobs)
             files[design.flow.bitstream] = built.bitstream

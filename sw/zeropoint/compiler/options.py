@@ -1,5 +1,6 @@
 """The accelerator's configuration from a TOML file and from options."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -59,6 +60,13 @@ def load_fields(path: Path | None, overrides: Mapping[str, Any] | None = None) -
         where = f"'{path}'" if key in entries and key not in given else "configuration"
         raise ZeropointError(f"{where}: {error}") from None
     return together
+
+
+def to_toml(config: AcceleratorConfig) -> str:
+    """Return the TOML file from which :func:`load_config` returns the configuration."""
+    # Numbers, truth values and plain words are written in TOML as in JSON.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in config.to_dict().items()]
+    return "\n".join([f"[{_TABLE}]", *lines, ""])
 
 
 def _read(path: Path) -> dict[str, Any]:
