@@ -80,9 +80,9 @@ def command(
 
     The folder holds the bitstream; what "compile" writes, so that "run" works on it; build.json, which says what it
     takes, what clock it reaches and which tools built it; and config.toml, with which "compile" compiles other networks
-    for it. The weights are in the bitstream, but with --weight-source ram, where "run" loads them over the link. Nothing
-    is written if the design does not reach its clock. The same MODEL, options and versions of the tools give the same
-    bytes.
+    for it. The weights are in the bitstream, but with --weight-source ram, where "run" loads them over the link.
+    Nothing is written if the design does not reach its clock. The same MODEL, options and versions of the tools give
+    the same bytes.
     """
     from zeropoint_boards import boards, build, record
     from zeropoint_hw.linked import LinkedAccelerator
