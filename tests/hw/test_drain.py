@@ -13,8 +13,9 @@ from zeropoint_sim.bench import Stalls, run_bench
 SHAPES = [(1, 1), (4, 4), (4, 2), (4, 1), (8, 8), (8, 4), (8, 1)]
 
 
-def drain_config(columns, requantizers, pe=PEKind.MAC, accumulator_width=0):
+def drain_config(columns, requantizers, pe=PEKind.MAC, accumulator_width=0, **fields):
     return AcceleratorConfig(
+        **fields,
         lanes=columns,
         columns=columns,
         requantizers=requantizers,
@@ -33,11 +34,11 @@ class Job:
         self.instruction = instruction
         self.accumulators = rng.integers(-limit, limit, (count, config.columns))
         self.activation_sums = rng.integers(-(1 << 19), 1 << 19, count)
-        self.levels = [*rng.integers(Level.COLUMN, Level.END, count - 1).tolist(), int(Level.END)]
+        self.levels = [*rng.integers(Level.POOL_X, Level.END, count - 1).tolist(), int(Level.END)]
         self.slack = rng.integers(slack + 1, size=count).tolist()
 
     def beats(self, config):
-        """Yield each output's beats: parameter address, level and values, and when, counted from ``done``."""
+        """Yield each output's beats: parameter address, level, whether it is pooled, and values."""
         i, group = self.instruction, 0
         for sums, activation_sum, level in zip(self.accumulators, self.activation_sums, self.levels, strict=True):
             if config.pe is PEKind.FOLD:
@@ -47,7 +48,7 @@ class Job:
                 address = i.parameter_base + (0 if i.parameters_shared else group * i.beats + beat)
                 start = beat * config.requantizers
                 values = sums[start : start + config.requantizers].tolist()
-                beats.append((address, level if beat == i.beats - 1 else Level.CHUNK, values))
+                beats.append((address, level if beat == i.beats - 1 else Level.CHUNK, level < Level.COLUMN, values))
             group += level == Level.GROUP
             yield beats
 
@@ -70,8 +71,9 @@ def check(config, jobs):
             if cycle in addresses_due:
                 assert ctx.get(dut.parameter_address) == addresses_due.pop(cycle)
             if cycle in beats_due:
-                level, values = beats_due.pop(cycle)
+                level, pools, values = beats_due.pop(cycle)
                 assert ctx.get(dut.beat_level) == level
+                assert ctx.get(dut.beat_pools) == pools
                 got = unpacked(ctx.get(dut.values.as_value()), config.value_width, config.requantizers, signed=True)
                 np.testing.assert_array_equal(got, values)
             ctx.set(dut.start, 0)
@@ -89,9 +91,9 @@ def check(config, jobs):
                 ctx.set(dut.done, 1)
                 for signal, value in zip(inputs, (level, packed(sums, width), int(activation_sum)), strict=True):
                     ctx.set(signal, value)
-                for beat, (address, beat_level, values) in enumerate(beats):
+                for beat, (address, *due) in enumerate(beats):
                     when = cycle + dut.LATENCY + beat
-                    beats_due[when] = beat_level, values
+                    beats_due[when] = due
                     addresses_due[when - WordMemory.READ_LATENCY] = address
                 # The next output comes no sooner than the last one's beats have been taken.
                 for _ in beats:
@@ -123,6 +125,12 @@ def test_narrow_accumulators_keep_their_sign(pe):
     least = drain_config(4, 2, pe).accumulator_widths[0]
     config = drain_config(4, 2, pe, accumulator_width=least + 1)
     check(config, [Job(config, Instruction(beats=2, weight_zero_point=77), np.random.default_rng(1))])
+
+
+def test_wide_accumulators():
+    config = drain_config(4, 2, activation_bits=16)
+    assert config.accumulator_width == 48
+    check(config, [Job(config, Instruction(beats=2, weight_zero_point=77), np.random.default_rng(3))])
 
 
 class TestFaultsAreSeen:
