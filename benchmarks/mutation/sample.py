@@ -33,6 +33,18 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "mixed": {"pe": "mixed"},
     "16 bits": {"activation_bits": 16, "tables": 0, "requantizer": "shift", "weight_zero_points": False},
     "minifloat": {"pe": "minifloat"},
+    "serial": {"requantizer": "serial"},
+    "least": {
+        "pe": "fold",
+        "requantizer": "serial",
+        "weight_zero_points": False,
+        "unsigned_activations": False,
+        "prefetch": False,
+        "log": False,
+        "max_pooling": False,
+        "window_taps": 1,
+        "tables": 0,
+    },
 }
 
 

@@ -17,7 +17,7 @@ _COMPONENTS = {
     "history": ("history", "array"),
     "lut_multiplier": ("lut_multiplier", "pe"),
     "minifloat_requantizer": ("minifloat_requantizer",),
-    "multiplier": ("multiplier", "requantizer"),
+    "multiplier": ("multiplier", "requantizer", "array"),
     "pe": ("pe", "array"),
     "pair_scaler": ("pair_scaler", "shift_requantizer"),
     "requantizer.Requantizer": ("requantizer", "minifloat_requantizer", "shift_requantizer"),
