@@ -1,6 +1,7 @@
 """Synthesis: a design as a netlist of a device's cells, and the resources that it takes."""
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ TOP = "top"
 #: that was fetched before is then fetched again. The weight buffer: the array takes what has arrived. The log: it is
 #: read when the program is done.
 _COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i"
+
+#: What ends the name of an element of a signal, as Amaranth gives it: Yosys's abc9 names bits so, and joins element 1
+#: with bit 1 of the whole signal where both leave what it maps. (The index of a bit has a space before it.)
+_BRACKETS = re.compile(r"(?<=\S)\[(\d+)\]")
 
 #: What is appended to the name of a cell that Yosys must not see.
 _KEPT = "_kept"
@@ -84,6 +89,7 @@ def synthesize(design: Any, device: Device, dsp: bool = True) -> Netlist:
 def synthesize_rtlil(text: str, device: Device, dsp: bool = True) -> Netlist:
     """Return the design :data:`TOP` of a text in RTLIL as :func:`synthesize` does; it may have pads."""
     yosys = _yosys()
+    text = _BRACKETS.sub(r":\1", text)
     family = device.family
     command = f"{family.synthesis if dsp else family.synthesis_without_dsp} -top {TOP}"
     ways = [[command], [f"{command} -run begin:map_luts", *family.second, f"{command} -run map_cells:"]]
