@@ -37,7 +37,7 @@ $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/test.stamp: pyproject.toml tests/constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c tests/constraints.txt -e ".[sim,build,train,test,dev]"
+	$(BIN)/python -m pip install -q -c tests/constraints.txt -e ".[sim,build,formal,train,test,dev]"
 	touch $@ $(VENV)/demo.stamp
 
 clean:

@@ -18,6 +18,7 @@ _EXTRAS = {
     "sim": "engines cxxrtl, verilator, icarus",
     "host": "run: the link to a board",
     "build": "build, boards, run --port virtual:BOARD: bitstreams for boards",
+    "formal": "pytest tests/formal: proofs about the gateware",
     "onnxruntime": "info --against-onnxruntime",
 }
 

@@ -1,0 +1,33 @@
+"""What the proofs share: whether there is a solver, questions to it, and numbers of so many bits."""
+
+import subprocess
+from shutil import which
+from typing import Any
+
+import pytest
+
+from zeropoint.errors import ZeropointError
+from zeropoint_sim import formal
+
+
+def _missing() -> str:
+    try:
+        formal.find()
+    except ZeropointError as error:
+        return str(error)
+    return ""
+
+
+needs_solver = pytest.mark.skipif(bool(_missing()), reason=_missing() or "-")
+
+
+def wrap(value: Any, bits: int = 32) -> Any:
+    """Return a number's lowest bits as a signed one."""
+    return value[:bits].as_signed()
+
+
+def solve(question: str) -> str:
+    """Return what the solver answers: ``sat`` or ``unsat``."""
+    solver = which(formal.SOLVER, path=formal.program_path())
+    assert solver is not None
+    return subprocess.run([solver], input=question, capture_output=True, text=True, check=True).stdout.strip()
