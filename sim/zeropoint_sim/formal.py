@@ -25,7 +25,22 @@ from typing import Any
 
 from amaranth.asserts import AnyConst, AnySeq
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, Assume, ClockDomain, Cover, Module, Mux, Shape, ShapeLike, Signal, Value, ValueLike
+from amaranth.hdl import (
+    Assert,
+    Assume,
+    ClockDomain,
+    Cover,
+    Elaboratable,
+    Fragment,
+    Module,
+    Mux,
+    Shape,
+    ShapeLike,
+    Signal,
+    Value,
+    ValueLike,
+)
+from amaranth.hdl._ast import SignalSet
 from vcd.reader import TokenKind, tokenize
 
 from zeropoint import tools
@@ -76,11 +91,22 @@ class Proof:
         self._shown: dict[str, Shape] = {}
         self._claims: list[str] = []
         self._goals: list[str] = []
+        self._fragments: dict[str, Fragment] = {}
 
     def add(self, name: str, component: Any) -> Any:
         """Return ``component``, which becomes a submodule."""
-        self.m.submodules[name] = component
+        fragment = Fragment.get(component, None)
+        self.m.submodules[name] = _Made(fragment)
+        self._fragments[name] = fragment
         return component
+
+    def inside(self, name: str, signal: str) -> Signal:
+        """Return a register or wire within the component of that name, for what an induction has to know of it."""
+        statements = (statement for each in self._fragments[name].statements.values() for statement in each)
+        found = SignalSet(each for statement in statements for each in statement._lhs_signals() if each.name == signal)
+        if len(found) != 1:
+            raise ValueError(f"{name} assigns {len(found)} signals by the name of {signal}, not one")
+        return next(iter(found))
 
     def free(self, name: str, like: ShapeLike | ValueLike) -> Any:
         """Return a signal that may have any value in every cycle; where ``like`` is an input, it is driven by it."""
@@ -209,6 +235,16 @@ class Proof:
             for name, cells in table
         ]
         return "\n".join([f"not so: {', '.join(failed) or '?'}", *lines])
+
+
+class _Made(Elaboratable):
+    """What a component was elaborated to."""
+
+    def __init__(self, fragment: Fragment) -> None:
+        self._fragment = fragment
+
+    def elaborate(self, platform: object) -> Fragment:
+        return self._fragment
 
 
 def find() -> list[str]:
