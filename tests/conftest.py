@@ -1,6 +1,48 @@
+"""Options of the test suite, and functional coverage, which is collected where it is asked for."""
+
+import pytest
+from support import coverage
+
+#: Under which a worker of pytest-xdist hands over what it has counted.
+_HANDED_OVER = "functional_coverage"
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--engine",
         choices=["amaranth", "verilator", "icarus", "ecp5", "ice40"],
         help="run all component tests on this engine alone (tests/hw)",
     )
+    parser.addoption(
+        "--functional-coverage",
+        action="store_true",
+        help="count what the hardware was made to do (support.coverage), report it, and fail below the floor",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--functional-coverage"):
+        coverage.begin()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take over what a worker has counted."""
+    coverage.TALLY.update(getattr(node, "workeroutput", {}).get(_HANDED_OVER, {}))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    if not session.config.getoption("--functional-coverage"):
+        return
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[_HANDED_OVER] = dict(coverage.TALLY)
+    elif exitstatus == pytest.ExitCode.OK and not coverage.is_enough(coverage.TALLY):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--functional-coverage"):
+        terminalreporter.section("functional coverage")
+        for line in coverage.table(coverage.TALLY):
+            terminalreporter.write_line(line)

@@ -4,6 +4,7 @@ import zlib
 
 import pytest
 from cobs import cobs
+from support import coverage
 from support.gateware import refused
 from support.line import Bus, LinkOnBus, Wire
 
@@ -37,6 +38,7 @@ class Story:
         await self.wire.send(encode(number, request, arguments))
         (answer,) = await self.wire.answers(1)
         assert answer.sequence == number
+        coverage.answered(request, answer.status)
         if sequence is None and answer.status == Status.DONE:
             self.sequence = (number + 1) % 256
         return answer

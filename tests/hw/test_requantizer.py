@@ -2,6 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from support import coverage
 from support.gateware import instruction_bits, packed, rows_of, unpacked
 from support.requantization import OUTPUTS, Vectors, edge_cases, in_range, instruction, ties
 
@@ -47,6 +48,8 @@ def check(rounding, jobs, stalls=None):
     got = results([(instruction(rounding, output), vectors) for output, vectors in jobs], stalls)
     for (output, vectors), table in zip(jobs, got, strict=True):
         np.testing.assert_array_equal(table, vectors.expected(rounding, output))
+        zero_point, *clamp = output
+        coverage.scaled(vectors.biased, vectors.multiplier, vectors.shift, zero_point, tuple(clamp), rounding)
 
 
 @pytest.mark.parametrize("rounding", Rounding)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy.typing as npt
 import pytest
 
+from support import coverage
 from zeropoint.cli import simulation
 from zeropoint.model import QuantizedModel
 from zeropoint_hw.config import AcceleratorConfig
@@ -35,7 +36,9 @@ def simulated(
     tensors: bool = True,
 ) -> SimulationResult:
     """Return what the hardware makes of ``x``, every tensor that it writes compared with the golden model."""
-    return simulation.run(model, x, config, engine=need(engine), program=program, tensors=tensors)
+    result = simulation.run(model, x, config, engine=need(engine), program=program, tensors=tensors)
+    coverage.simulated(model, x, result)
+    return result
 
 
 def assert_exact(result: SimulationResult) -> None:
