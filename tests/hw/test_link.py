@@ -257,6 +257,7 @@ def test_a_missing_request_is_noticed():
             (1, Request.WRITE, WORDS.to_bytes(3, "little") + b"abcd"),
             (2, Request.READ, bytes(4)),
             (100, Request.LOADED, HASH),
+            (127, Request.STEP, HASH),
             (128, Request.RUN, HASH),
         ):
             number = (host.sequence + ahead) % 256
@@ -280,10 +281,12 @@ REFUSED = (
     (Request.WRITE, bytes(2), Status.REQUEST),
     (Request.WRITE, bytes(1), Status.REQUEST),
     (Request.RUN, bytes(7), Status.REQUEST),
+    (Request.STEP, bytes(9), Status.REQUEST),
     (Request.LOADED, bytes(9), Status.REQUEST),
     (Request.WRITE, address(Region.CONTROL, Register.STATUS).to_bytes(3, "little") + bytes(4), Status.ADDRESS),
     (Request.WRITE, address(Region.LOG, 0).to_bytes(3, "little") + bytes(4), Status.ADDRESS),
     (Request.WRITE, (7 << 21).to_bytes(3, "little") + bytes(4), Status.ADDRESS),
+    (Request.STEP, HASH, Status.PROGRAM),
     (Request.RUN, HASH, Status.PROGRAM),
 )
 
