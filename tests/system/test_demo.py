@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from support import engines
 from support.command_line import process, zeropoint_command
 from support.engines import assert_exact, need, simulated
 
@@ -58,8 +59,8 @@ def test_all_images_are_bit_exact(tmp_path):
 
 
 SHAPES = [
-    AcceleratorConfig(lanes=1, columns=1),
-    AcceleratorConfig(lanes=4, columns=4, pe="fold"),
+    engines.SHAPES["1x1-mac"],
+    engines.SHAPES["4x4-fold"],
     AcceleratorConfig(lanes=8, columns=8),
     *(
         pytest.param(config, marks=pytest.mark.slow)
@@ -75,13 +76,13 @@ SHAPES = [
 
 
 def shapes_and_schemes():
-    """All of both; of schemes whose processing elements are their own, the fast suite has one array."""
+    """All of both; those whose processing elements are the scheme's own are in the long suite."""
     for shape in SHAPES:
         config, marks = (shape.values[0], shape.marks) if hasattr(shape, "marks") else (shape, ())
         for scheme in Scheme:
             if scheme is Scheme.MINIFLOAT:
                 continue
-            own = scheme in (Scheme.INQ, Scheme.POW2) and (config.lanes, config.columns) != (4, 4)
+            own = scheme in (Scheme.INQ, Scheme.POW2)
             name = f"{config.lanes}x{config.columns}-{config.pe}-{scheme.value}"
             yield pytest.param(config, scheme, id=name, marks=[*marks, pytest.mark.slow] if own else marks)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from support.command_line import zeropoint_command
-from support.engines import assert_exact, simulated, small
+from support.engines import assert_exact, everywhere, simulated
 from support.files import random_input, write_model
 from support.random_models import ModelBuilder
 
@@ -11,13 +11,6 @@ from zeropoint.compiler.trim import trim
 from zeropoint.model import Mul, QuantizedModel, Sub
 from zeropoint.numerics import Rounding
 from zeropoint_hw.config import AcceleratorConfig
-
-CONFIGS = {
-    "1x1-mac": small(AcceleratorConfig(lanes=1, columns=1)),
-    "4x4-fold": small(AcceleratorConfig(lanes=4, columns=4, pe="fold")),
-    "8x4-mac": small(AcceleratorConfig(lanes=8, columns=4, requantizers=2)),
-}
-everywhere = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def every_operator(dtype: str, channels: int, rounding: Rounding = Rounding.DOUBLE) -> QuantizedModel:
@@ -65,7 +58,7 @@ def little() -> QuantizedModel:
     return builder.build(builder.fully_connected(made, 3))
 
 
-@pytest.mark.parametrize("source", ["ram", "rom"])
+@pytest.mark.parametrize("source", ["ram", pytest.param("rom", marks=pytest.mark.slow)])
 def test_a_trimmed_accelerator(source):
     model = little()
     config = trim(model, AcceleratorConfig(lanes=4, columns=4, weight_source=source))

@@ -2,20 +2,11 @@
 
 import numpy as np
 import pytest
-from support.engines import assert_exact, simulated, small
+from support.engines import assert_exact, everywhere, simulated
 from support.files import random_input
 from support.random_models import ModelBuilder, random_model
 
 from zeropoint.model import Padding, QuantizedModel
-from zeropoint_hw.config import AcceleratorConfig
-
-#: Lanes divide the channels, or do not; there may be fewer columns, and beats of one channel.
-CONFIGS = {
-    "1x1-mac": small(AcceleratorConfig(lanes=1, columns=1)),
-    "4x4-fold": small(AcceleratorConfig(lanes=4, columns=4, pe="fold")),
-    "8x4-mac": small(AcceleratorConfig(lanes=8, columns=4, requantizers=2)),
-}
-everywhere = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def every_movement(dtype: str, channels: int) -> QuantizedModel:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.engines import assert_exact, simulated, small
+from support.engines import SHAPES, assert_exact, simulated, small
 from support.files import random_input
 from support.random_models import random_model
 
@@ -15,7 +15,7 @@ from zeropoint_sim.simulate import simulate
 
 #: A simulator is built for each; all models run on it.
 CONFIGS = {
-    "4x4-fold": small(AcceleratorConfig(lanes=4, columns=4, pe="fold")),
+    "4x4-fold": SHAPES["4x4-fold"],
     "8x8-mac": AcceleratorConfig(),
 }
 LONG_CONFIGS = {

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra: train)")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed (extra: train)")
 
-from support.engines import assert_exact, simulated, small  # noqa: E402
+from support.engines import SHAPES, assert_exact, simulated  # noqa: E402
 from support.qat_networks import NETWORKS, Depthwise, Plain, Residual, inputs, network, trained  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -20,7 +20,6 @@ from zeropoint.importers import layout  # noqa: E402
 from zeropoint.model import Quantization  # noqa: E402
 from zeropoint.train import Qat  # noqa: E402
 from zeropoint.train.qat_export import check_equal  # noqa: E402
-from zeropoint_hw.config import AcceleratorConfig  # noqa: E402
 
 SCHEMES = ("affine-int8", "affine-uint8")
 
@@ -167,7 +166,7 @@ def test_the_simulated_hardware_computes_the_same():
     qat, model = exported(Plain)
     x = inputs(Plain, 3)
     q = model.tensor(model.input).quantize(layout.to_model(model, x.numpy()))
-    result = simulated(model, q, small(AcceleratorConfig(lanes=4, columns=4)))
+    result = simulated(model, q, SHAPES["4x4-fold"])
     assert_exact(result)
     np.testing.assert_array_equal(result.outputs.reshape(3, -1), qat.tensors(x)["8"])
 
