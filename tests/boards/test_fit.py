@@ -10,7 +10,7 @@ from amaranth.back import rtlil
 from zeropoint_boards import fit
 from zeropoint_boards.boards import find
 from zeropoint_boards.devices import DEVICES
-from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
+from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 from zeropoint_hw.linked import LinkedAccelerator
 
 SMALL = AcceleratorConfig(
@@ -52,3 +52,11 @@ def test_what_is_short_is_said():
     large = replace(SMALL, lanes=8, columns=8, weight_bytes=128 * 1024, activation_bytes=1024)
     assert re.fullmatch(r"\d+ of 56 block RAMs, 76 of 28 multipliers", fit.shortage(large, board))
     assert re.fullmatch(r"\d+ of 56 block RAMs", fit.shortage(replace(large, dsp=False), board))
+
+
+def test_a_dsp_block_may_make_two_products_of_bytes():
+    board = find("icebreaker")
+    bytes_only = {"weight_zero_points": False, "unsigned_activations": False, "requantizer": RequantizerKind.SERIAL}
+    pairs = replace(SMALL, lanes=4, columns=4, pe=PEKind.FOLD, **bytes_only)
+    assert fit.shortage(pairs, board) == ""
+    assert fit.shortage(replace(pairs, pe=PEKind.MAC), board) == "16 of 8 multipliers"

@@ -7,6 +7,7 @@ from amaranth_boards.resources import UARTResource
 from amaranth_boards.upduino_v3 import UpduinoV3Platform
 
 from zeropoint_boards.board import Board
+from zeropoint_boards.boards.icebreaker import ULTRAPLUS
 from zeropoint_boards.devices import DEVICES
 
 
@@ -29,7 +30,7 @@ BOARDS = (
         platform=_platform,
         device=DEVICES["iCE40UP5K"],
         frequency=18,
-        config={"lanes": 4, "columns": 4},
+        config=ULTRAPLUS,
         buffer_bits=9,
         loading="write it to the module's flash with iceprog {file}",
         led=("rgb_led", 0, "g"),
