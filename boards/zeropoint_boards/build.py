@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -128,8 +129,9 @@ def place_design(
     frequency = float(design.clock) / 1e6
     placements: list[Placement] = []
     late: list[tools.TookTooLong] = []
+    stop = threading.Event()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        tasks = [pool.submit(place, netlist, frequency, seed, LIMIT, design.constraints) for seed in seeds]
+        tasks = [pool.submit(place, netlist, frequency, seed, LIMIT, design.constraints, stop) for seed in seeds]
         try:
             for task in as_completed(tasks):
                 try:
@@ -142,8 +144,8 @@ def place_design(
                 if progress is not None:
                     progress(placement)
         except BaseException:
-            for task in tasks:
-                task.cancel()
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
     if not placements:
         raise late[0]

@@ -4,6 +4,7 @@ import json
 import math
 import statistics
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,12 @@ def median_fmax(placements: Iterable[Placement]) -> float:
 
 
 def place(
-    netlist: Netlist, frequency: float, seed: int = 1, limit: float | None = None, constraints: str | None = None
+    netlist: Netlist,
+    frequency: float,
+    seed: int = 1,
+    limit: float | None = None,
+    constraints: str | None = None,
+    stop: threading.Event | None = None,
 ) -> Placement:
     """Place and route a netlist on its device.
 
@@ -73,11 +79,15 @@ def place(
     constraints
         Pins and clocks, as the device's tools read them. Without them, ports are on any pins and the placed design is
         not kept.
+    stop
+        Ends it when it is set.
 
     Raises
     ------
     TookTooLong
         If it takes more.
+    Stopped
+        If ``stop`` was set.
     ZeropointError
         If nextpnr is missing, the netlist does not fit the device, or it has no clock.
     """
@@ -101,7 +111,7 @@ def place(
         (folder / "top.json").write_bytes(netlist.json)
         if constraints is not None:
             (folder / flow.constraints[-1].rpartition("=")[2]).write_text(constraints)
-        tools.run([*nextpnr, *device.options, *files, *goal, "--quiet"], folder, f"{what}: nextpnr", limit)
+        tools.run([*nextpnr, *device.options, *files, *goal, "--quiet"], folder, f"{what}: nextpnr", limit, stop)
         try:
             report = json.loads((folder / "report.json").read_text())
             clocks = {clock: float(entry["achieved"]) for clock, entry in report["fmax"].items()}

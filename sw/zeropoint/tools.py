@@ -1,9 +1,12 @@
 """Other programs: how they are run, and what is said when they fail or are not there."""
 
+import math
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from importlib import util
 from pathlib import Path
@@ -44,11 +47,34 @@ class TookTooLong(ZeropointError):
     """A command did not end in the time that it was given."""
 
 
-def run(command: Sequence[str], folder: Path, what: str, limit: float | None = None) -> None:
+class Stopped(ZeropointError):
+    """A command was ended before its time."""
+
+
+#: Seconds between looks at whether a command is to be stopped.
+_GLANCES = 0.2
+
+
+def run(
+    command: Sequence[str], folder: Path, what: str, limit: float | None = None, stop: threading.Event | None = None
+) -> None:
     """Run a command in a folder, without input, and wait for its end; it ends with all its processes if this does.
+
+    Parameters
+    ----------
+    command, folder
+        The command, and the folder that it runs in.
+    what
+        What it does, for errors.
+    limit
+        Seconds that it may take.
+    stop
+        Ends it when it is set: exceptions such as KeyboardInterrupt reach no thread but the first one.
 
     Raises
     ------
+    Stopped
+        If ``stop`` was set.
     ZeropointError
         If its exit status is not 0: ``what`` failed, with that status, and which error it printed.
     TookTooLong
@@ -63,7 +89,7 @@ def run(command: Sequence[str], folder: Path, what: str, limit: float | None = N
         process_group=0,
     )
     try:
-        output, _ = child.communicate(timeout=limit)
+        output = _output(child, limit, stop)
     except BaseException as error:
         # A compiler has processes of its own, which would go on for minutes.
         os.killpg(child.pid, signal.SIGKILL)
@@ -75,3 +101,17 @@ def run(command: Sequence[str], folder: Path, what: str, limit: float | None = N
         lines = output.decode(errors="replace").strip().splitlines()
         said = [line for line in lines if line.startswith("ERROR: ")] or lines[-_QUOTED:]
         raise ZeropointError(f"{what} failed with status {child.returncode}: {' | '.join(said)}")
+
+
+def _output(child: "subprocess.Popen[bytes]", limit: float | None, stop: threading.Event | None) -> bytes:
+    """Return what a process prints until its end, or raise TimeoutExpired or Stopped."""
+    if stop is None:
+        return child.communicate(timeout=limit)[0]
+    last = math.inf if limit is None else time.monotonic() + limit
+    while not stop.is_set():
+        try:
+            return child.communicate(timeout=min(_GLANCES, max(0.0, last - time.monotonic())))[0]
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= last:
+                raise
+    raise Stopped("it was stopped")

@@ -27,7 +27,7 @@ def placement(seed, fmax, goal=80.0):
 def placed_with(monkeypatch, outcomes):
     """Let placing return or raise what is given by seed."""
 
-    def place(netlist, frequency, seed, limit, constraints):
+    def place(netlist, frequency, seed, limit, constraints, stop):
         outcome = outcomes[seed]
         if isinstance(outcome, Exception):
             raise outcome
@@ -52,6 +52,22 @@ def test_a_seed_that_takes_too_long_does_not_matter_if_others_do_not(monkeypatch
     assert [each.seed for each in place_design(make(), None, [1, 2])] == [2]
     with pytest.raises(tools.TookTooLong):
         place_design(make(), None, [1])
+
+
+def test_where_one_seed_fails_the_others_are_stopped(monkeypatch):
+    stopped = []
+
+    def place(netlist, frequency, seed, limit, constraints, stop):
+        if seed == 1:
+            raise KeyboardInterrupt
+        stopped.append(stop.wait(30))
+        raise tools.Stopped("it was stopped")
+
+    monkeypatch.setattr(build, "place", place)
+    with pytest.raises(KeyboardInterrupt):
+        place_design(make(), None, [2, 1, 3, 4], 2)
+    assert stopped
+    assert all(stopped)
 
 
 def test_a_clock_that_was_timed_for_another_frequency_is_refused(monkeypatch):

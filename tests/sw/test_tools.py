@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -82,3 +83,18 @@ def test_a_command_ends_with_its_time(tmp_path):
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     with pytest.raises(tools.TookTooLong, match=r"^a nap did not end within 0\.2 seconds$"):
         tools.run(command, tmp_path, "a nap", 0.2)
+
+
+def test_a_command_that_may_be_stopped_ends_when_it_is(tmp_path):
+    stop = threading.Event()
+    tools.run(["sh", "-c", "sleep 0.5; echo done > file"], tmp_path, "a nap", 30, stop)
+    assert (tmp_path / "file").read_text() == "done\n"
+    with pytest.raises(tools.TookTooLong, match=r"^a nap did not end within 0\.3 seconds$"):
+        tools.run(["sleep", "30"], tmp_path, "a nap", 0.3, stop)
+    began = time.monotonic()
+    timer = threading.Timer(0.3, stop.set)
+    timer.start()
+    with pytest.raises(tools.Stopped):
+        tools.run(["sleep", "30"], tmp_path, "a nap", None, stop)
+    assert time.monotonic() - began < 20
+    timer.join()

@@ -90,7 +90,7 @@ def _shortage(board: "Board", network: "QuantizedModel") -> str | None:
     from zeropoint_boards import fit
 
     try:
-        config = trim(network, configure(network, {"weight_source": WeightSource.ROM, **board.config}))
+        config = trim(network, configure(network, {}, {"weight_source": WeightSource.ROM, **board.config}))
         compile_model(network, config)
     except (ZeropointError, ValueError) as error:
         return str(error)

@@ -97,7 +97,7 @@ def config_options(function: Function) -> Function:
             model: "QuantizedModel", defaults: Mapping[str, Any] = MappingProxyType({})
         ) -> AcceleratorConfig:
             try:
-                return configure(model, {**defaults, **entries})
+                return configure(model, entries, defaults)
             except ValueError as error:
                 raise ZeropointError(f"configuration: {error}") from None
 

@@ -1,6 +1,7 @@
 """The processing elements and requantizers that a network wants, where the user does not say."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from zeropoint.compiler.powers import only_shifts
@@ -14,8 +15,13 @@ from zeropoint_hw.config import WIDE_BITS, AcceleratorConfig, PEKind, Requantize
 _WIDTHS = ("weight_bits", "activation_bits", "exponent_bits")
 
 
-def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorConfig:
+def configure(
+    model: QuantizedModel, entries: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})
+) -> AcceleratorConfig:
     """Return the configuration with these fields.
+
+    ``defaults`` has fields that count where neither ``entries`` nor the network say otherwise; of requantizers there are
+    no more than the array can have.
 
     Where they are not given (a width of 0 counts as not given), the kind of PE is ``shift`` for a network whose weights
     are all powers of two, ``mixed`` for one in which some are, ``minifloat`` for minifloats, and ``mac`` for all
@@ -49,7 +55,7 @@ def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorC
     if powers and "pe" not in entries:
         only = len(powers) == len(weights) and not constants
         chosen["pe"] = (PEKind.SHIFT if only else PEKind.MIXED).value
-    pe = entries.get("pe", chosen.get("pe"))
+    pe = entries.get("pe", chosen.get("pe", defaults.get("pe")))
     if pe == PEKind.SHIFT and len(powers) == len(weights) > 0:
         chosen["weight_zero"] = any(form.zero for form in powers)
         zero = entries.get("weight_zero", chosen["weight_zero"])
@@ -59,4 +65,8 @@ def configure(model: QuantizedModel, entries: Mapping[str, Any]) -> AcceleratorC
         chosen["weight_bits"] = max(narrow)
     if "requantizer" not in entries and pe != PEKind.MINIFLOAT and only_shifts(model):
         chosen["requantizer"] = RequantizerKind.SHIFT.value
-    return AcceleratorConfig.from_dict(chosen | entries)
+    together = {**defaults, **chosen, **entries}
+    if "requantizers" in defaults and "requantizers" not in entries:
+        array = AcceleratorConfig.from_dict({name: together[name] for name in ("lanes", "columns") if name in together})
+        together["requantizers"] = min(defaults["requantizers"], array.channels)
+    return AcceleratorConfig.from_dict(together)
