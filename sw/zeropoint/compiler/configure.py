@@ -20,8 +20,8 @@ def configure(
 ) -> AcceleratorConfig:
     """Return the configuration with these fields.
 
-    ``defaults`` has fields that count where neither ``entries`` nor the network say otherwise; of requantizers there are
-    no more than the array can have.
+    ``defaults`` has fields that count where neither ``entries`` nor the network say otherwise; of requantizers there
+    are no more than the array can have.
 
     Where they are not given (a width of 0 counts as not given), the kind of PE is ``shift`` for a network whose weights
     are all powers of two, ``mixed`` for one in which some are, ``minifloat`` for minifloats, and ``mac`` for all
