@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.board import inputs, small_network
-from support.command_line import zeropoint_command
+from support.command_line import process, zeropoint_command
 from support.engines import need
 from support.fpga import need_tools
 
@@ -106,6 +106,11 @@ def test_what_is_wrong_is_said_before_anything_is_built(model, tmp_path):
     assert "lanes must be a power of two" in error("--lanes", 3)
     assert "that would change" in zeropoint_command("build", model, "--board", "ecpix5", "-o", model.parent).error()
     assert not (tmp_path / "out").exists()
+
+
+def test_the_boards_descriptions_may_be_missing():
+    missing = 'import sys; sys.modules["amaranth_boards"] = None'
+    assert "run pip install 'zeropoint[build]'" in process("boards", before=missing).error()
 
 
 def with_bitstream(folder):

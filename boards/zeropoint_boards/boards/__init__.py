@@ -1,7 +1,14 @@
 """The boards, a module for each of a kind. Each has a tuple ``BOARDS``; the ones listed here are offered."""
 
+from importlib import util
+
 from zeropoint.errors import ZeropointError
 from zeropoint_boards.board import Board
+from zeropoint_boards.synthesis import EXTRA
+
+if util.find_spec("amaranth_boards") is None:
+    raise ZeropointError(f"boards need the package amaranth-boards; run pip install 'zeropoint[{EXTRA}]'")
+
 from zeropoint_boards.boards import arty, colorlight, ecpix5, icebreaker, orangecrab, tang, ulx3s, upduino
 
 _MODULES = (icebreaker, upduino, ulx3s, orangecrab, colorlight, ecpix5, tang, arty)
