@@ -11,14 +11,15 @@ The pipeline in the order in which data meets it, each stage feeding the next wi
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.array import Array
 from zeropoint_hw.config import AcceleratorConfig, RequantizerKind, WeightSource, WeightStore
 from zeropoint_hw.counters import Counters
 from zeropoint_hw.drain import Drain
+from zeropoint_hw.flash_copier import FlashCopier
 from zeropoint_hw.host import HostBusSignature
 from zeropoint_hw.isa import (
     IDENTIFICATION,
@@ -38,6 +39,7 @@ from zeropoint_hw.pooler import Pooler
 from zeropoint_hw.requantizer import Requantizer
 from zeropoint_hw.sequencer import Sequencer
 from zeropoint_hw.serial_requantizer import SerialRequantizer
+from zeropoint_hw.spi_flash import FlashReader, SpiSignature
 from zeropoint_hw.tables import Tables
 from zeropoint_hw.weight_buffer import SharedStore, WeightWindow, from_end
 from zeropoint_hw.writer import Writer
@@ -73,12 +75,17 @@ class Accelerator(wiring.Component):
     config
         What to build.
     rom
-        What its memories hold where ``config.weight_source`` is ``rom``; must be None otherwise.
+        What its memories hold where ``config.built_in``; must be None otherwise.
 
     Members
     -------
     host : In(HostBusSignature())
         The host's bus.
+    flash : Out(SpiSignature())
+        The SPI flash; there, like the following, only where ``config.weight_source`` is ``flash``.
+    copying, damaged : Out(1)
+        Weights are being copied from flash, while nothing runs, and the host may read no region but that of registers;
+        they were damaged, and nothing will run.
 
     Raises
     ------
@@ -90,7 +97,7 @@ class Accelerator(wiring.Component):
     READ_LATENCY = ActivationMemory.READ_LATENCY + 1
 
     def __init__(self, config: AcceleratorConfig, rom: Rom | None = None) -> None:
-        if (rom is not None) != (config.weight_source is WeightSource.ROM):
+        if (rom is not None) != config.built_in:
             raise ValueError(f"weight_source {config.weight_source!s} and rom={rom is not None} do not go together")
         if rom is not None:
             for what, held, limit in (
@@ -102,7 +109,9 @@ class Accelerator(wiring.Component):
                 if len(held) > limit:
                     raise ValueError(f"{len(held)} {what} do not fit a memory of {limit}")
         self._config, self._rom = config, rom
-        super().__init__({"host": In(HostBusSignature())})
+        self._flash = config.weight_source is WeightSource.FLASH
+        flash = {"flash": Out(SpiSignature()), "copying": Out(1), "damaged": Out(1)} if self._flash else {}
+        super().__init__({"host": In(HostBusSignature()), **flash})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -306,12 +315,27 @@ class Accelerator(wiring.Component):
         config, host = self._config, self.host
         region, offset, writes = host.address[REGION_SHIFT:], host.address[:REGION_SHIFT], self._writes
 
+        status, weights_crc = Cat(sequencer.busy), Const(0, 32)
         command = writes(Region.CONTROL) & (offset == Register.STATUS)
+        if self._flash:
+            m.submodules.reader = reader = FlashReader()
+            m.submodules.copier = copier = FlashCopier(config)
+            wiring.connect(m, reader.pins, wiring.flipped(self.flash))
+            wiring.connect(m, reader.o, copier.bytes)
+            m.d.comb += [
+                reader.start.eq(copier.start),
+                reader.stop.eq(copier.stop),
+                reader.address.eq(copier.address),
+                self.copying.eq(copier.busy),
+                self.damaged.eq(copier.failed),
+            ]
+            command &= ~self.copying & ~self.damaged
+            status, weights_crc = Cat(sequencer.busy | self.copying, self.damaged), copier.crc
         m.d.comb += [
             sequencer.run.eq(command & (host.write_data == Command.RUN)),
             sequencer.step.eq(command & (host.write_data == Command.STEP)),
         ]
-        if config.weight_source is WeightSource.RAM:
+        if not config.built_in:
             piece_bits = config.pieces.bit_length() - 1
             parameter_bits = (PARAMETER_PIECES - 1).bit_length()
             m.d.comb += [
@@ -342,7 +366,16 @@ class Accelerator(wiring.Component):
                     activations.write_data.eq(host.write_data),
                     activations.write_count.eq(config.host_elements),
                 ]
-            if config.weight_store is WeightStore.SHARED:
+            if self._flash:
+                row_bits = config.lanes.bit_length() - 1
+                place = copier.write_place
+                with m.If(copier.write):
+                    m.d.comb += [
+                        activations.write_address.eq(from_end(config, place[row_bits:]) | place[:row_bits]),
+                        activations.write_data.eq(copier.write_data),
+                        activations.write_count.eq(1),
+                    ]
+            elif config.weight_store is WeightStore.SHARED:
                 # Parts of a row, which are written in their order.
                 part_bits = (config.lanes // config.host_elements).bit_length() - 1
                 with m.Elif(writes(Region.WEIGHTS)):
@@ -360,7 +393,7 @@ class Accelerator(wiring.Component):
         registers = {
             Register.IDENTIFICATION: IDENTIFICATION,
             Register.CONFIGURATION: config.configuration_word,
-            Register.STATUS: delay(m, sequencer.busy, wait, "status"),
+            Register.STATUS: delay(m, status, wait, "status"),
             Register.CYCLES: counters.cycles,
             Register.BUSY: counters.busy_cycles,
             Register.STALL_DRAIN: counters.stall_drain,
@@ -368,6 +401,7 @@ class Accelerator(wiring.Component):
             Register.STALL_FLUSH: counters.stall_flush,
             Register.INSTRUCTIONS: counters.instructions,
             Register.STALL_MEMORY: counters.stall_memory,
+            Register.WEIGHTS_CRC: weights_crc,
             Register.FORMATS: config.format_word,
         }
         number = Signal(range(len(Register) + 1))

@@ -41,6 +41,8 @@ class WeightSource(StrEnum):
     RAM = "ram"
     #: Initial contents of memories that nothing writes.
     ROM = "rom"
+    #: Built in, but for the weights, which are copied from a SPI flash at start.
+    FLASH = "flash"
 
 
 class WeightStore(StrEnum):
@@ -193,7 +195,11 @@ class AcceleratorConfig:
     program_words
         32-bit words of layer program: those of one instruction at least, at most 2^16.
     weight_source
-        Whether program, parameters and weights are loaded by the host (``ram``) or built in (``rom``).
+        Whether program, parameters and weights are loaded by the host (``ram``) or built in (``rom``); or weights come
+        from a SPI flash, from which they are copied at start, and all else is built in (``flash``).
+    flash_offset
+        Byte of the SPI flash from which on weights lie there: a multiple of 4096, less than 2^24. What is before is the
+        FPGA's.
     weight_store
         Where weights lie: in a memory of their own, as wide as the array (``wide``), or at the end of the activation
         memory (``shared``), from which they are fetched into a buffer, word by word, when the array wants them; their
@@ -250,6 +256,7 @@ class AcceleratorConfig:
     weight_store: WeightStore = WeightStore.WIDE
     weight_buffer: int = 0
     activation_ports: int = 2
+    flash_offset: int = 1 << 20
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -329,6 +336,13 @@ class AcceleratorConfig:
             raise ValueError(f"activation_ports must be 1 or 2, not {self.activation_ports!r}")
         if self.weight_store is WeightStore.SHARED and self.weight_source is WeightSource.ROM:
             raise ValueError("weight_store must be wide where weights are built in (weight_source = rom), not shared")
+        if self.weight_source is WeightSource.FLASH:
+            if self.weight_store is not WeightStore.SHARED:
+                raise ValueError(f"weight_store must be shared for weight_source = flash, not {self.weight_store!s}")
+            if self.element_bits != 8:
+                raise ValueError(f"activation_bits must be 8 for weight_source = flash, not {self.activation_bits}")
+        if self.flash_offset % 4096 or not 0 <= self.flash_offset < 1 << 24:
+            raise ValueError(f"flash_offset must be a multiple of 4096 below 2^24, not {self.flash_offset!r}")
 
     def _check_formats(self) -> None:
         """Fill in and check the widths of activations and exponents."""
@@ -474,6 +488,11 @@ class AcceleratorConfig:
     def buffered(self) -> bool:
         """Whether the array takes weights from a buffer."""
         return self.weight_store is not WeightStore.WIDE
+
+    @property
+    def built_in(self) -> bool:
+        """Whether program, parameters and tables are built in."""
+        return self.weight_source is not WeightSource.RAM
 
     @property
     def row_bits(self) -> int:

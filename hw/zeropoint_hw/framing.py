@@ -87,7 +87,7 @@ class FrameBuffer(wiring.Component):
         return m
 
 
-class _SerialCrc(wiring.Component):
+class SerialCrc(wiring.Component):
     """A CRC-32 that takes a byte in ``CRC_CYCLES`` cycles; ``start`` goes before the first one of a frame."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class FrameReceiver(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.buffer = buffer = FrameBuffer(self._size_bits)
-        m.submodules.crc = check = _SerialCrc()
+        m.submodules.crc = check = SerialCrc()
         wiring.connect(m, wiring.flipped(self.o), buffer.o)
 
         #: Bytes until the next one that says how many.
@@ -208,7 +208,7 @@ class FrameSender(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.buffer = buffer = FrameBuffer(self._size_bits)
-        m.submodules.crc = check = _SerialCrc()
+        m.submodules.crc = check = SerialCrc()
         wiring.connect(m, wiring.flipped(self.o), buffer.o)
 
         #: Where the byte goes that says how far it is to the next 0, and how far it is to the next byte's place.

@@ -334,7 +334,8 @@ class Register(IntEnum):
     #: 17: left shift; 21…18: tables; 27…22: window taps minus one; 31…28: accumulator width, minus the least there is.
     CONFIGURATION = 1
     #: Writing ``Command.RUN`` runs the program from its start, ``Command.STEP`` one instruction from where the last
-    #: step ended; reads 1 while it runs.
+    #: step ended; reads 1 while it runs, or while weights are copied from flash, and 2 if these were damaged, where
+    #: nothing runs.
     STATUS = 2
     #: Cycles from start to the last output written.
     CYCLES = 3
@@ -355,6 +356,8 @@ class Register(IntEnum):
     FORMATS = 9
     #: Cycles lost because the array waited for weights, or for the activation memory while outputs were written.
     STALL_MEMORY = 10
+    #: The CRC-32 of the image in flash from which weights were copied.
+    WEIGHTS_CRC = 11
 
 
 class Command(IntEnum):

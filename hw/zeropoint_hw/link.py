@@ -4,7 +4,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from zeropoint_hw.config import AcceleratorConfig, WeightSource
+from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.framing import FrameReceiver, FrameSender
 from zeropoint_hw.host import HostBusSignature
 from zeropoint_hw.isa import ADDRESS_WIDTH, REGION_SHIFT, Command, Region, Register, address
@@ -48,7 +48,7 @@ class Link(wiring.Component):
     buffer_bits
         log2 of the receive buffer's bytes, 9 to 16.
     program_hash
-        The hash of the program that is built in where ``config.weight_source`` is ``rom``; must be None otherwise.
+        The hash of the program that is built in where ``config.built_in``; must be None otherwise.
 
     Members
     -------
@@ -58,6 +58,10 @@ class Link(wiring.Component):
         To the host.
     host : Out(HostBusSignature())
         The accelerator's bus.
+    hold : In(1)
+        Requests wait.
+    unusable : In(1)
+        Nothing can be run: the weights are damaged.
     active : Out(1)
         Something is being received, done or sent.
 
@@ -70,7 +74,7 @@ class Link(wiring.Component):
     def __init__(
         self, config: AcceleratorConfig, divisor: int, buffer_bits: int = 9, program_hash: bytes | None = None
     ) -> None:
-        rom = config.weight_source is WeightSource.ROM
+        rom = config.built_in
         if (program_hash is not None) != rom:
             raise ValueError(
                 f"weight_source {config.weight_source!s} and program_hash={program_hash!r} do not go together"
@@ -82,7 +86,16 @@ class Link(wiring.Component):
         check_divisor(divisor)
         self._config, self._divisor = config, divisor
         self._buffer_bits, self._rom_hash = buffer_bits, program_hash
-        super().__init__({"rx": In(1), "tx": Out(1, init=1), "host": Out(HostBusSignature()), "active": Out(1)})
+        super().__init__(
+            {
+                "rx": In(1),
+                "tx": Out(1, init=1),
+                "host": Out(HostBusSignature()),
+                "hold": In(1),
+                "unusable": In(1),
+                "active": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -159,7 +172,7 @@ class Link(wiring.Component):
 
         with m.FSM() as fsm:
             with m.State("LENGTH"):
-                m.d.comb += [requests.ready.eq(1), begins.eq(1)]
+                m.d.comb += [requests.ready.eq(~self.hold), begins.eq(1)]
                 with m.If(taken):
                     m.next = "SEQUENCE"
             with m.State("SEQUENCE"):
@@ -283,7 +296,9 @@ class Link(wiring.Component):
                         m.next = "HASHED"
             with m.State("HASHED"):
                 m.d.sync += [at.eq(address(Region.CONTROL, Register.STATUS)), word.eq(Command.RUN)]
-                with m.If(starts & matching & loaded):
+                with m.If(starts & self.unusable):
+                    answer(Status.WEIGHTS)
+                with m.Elif(starts & matching & loaded):
                     with m.If(request == Request.STEP):
                         m.d.sync += word.eq(Command.STEP)
                     m.next = "START"

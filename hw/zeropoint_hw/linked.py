@@ -5,8 +5,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.accelerator import Accelerator, Rom
-from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.config import AcceleratorConfig, WeightSource
 from zeropoint_hw.link import Link
+from zeropoint_hw.spi_flash import SpiSignature
 
 
 class LinkedAccelerator(wiring.Component):
@@ -25,6 +26,8 @@ class LinkedAccelerator(wiring.Component):
         From the host.
     tx : Out(1)
         To the host.
+    flash : Out(SpiSignature())
+        The SPI flash with the weights; there only where ``config.weight_source`` is ``flash``.
     active : Out(1)
         It is at work: for an LED, and for simulators, which may stand still otherwise.
     """
@@ -39,7 +42,9 @@ class LinkedAccelerator(wiring.Component):
     ) -> None:
         self._accelerator = Accelerator(config, rom)
         self._link = Link(config, divisor, buffer_bits, program_hash)
-        super().__init__({"rx": In(1), "tx": Out(1, init=1), "active": Out(1)})
+        self._flash = config.weight_source is WeightSource.FLASH
+        flash = {"flash": Out(SpiSignature())} if self._flash else {}
+        super().__init__({"rx": In(1), "tx": Out(1, init=1), "active": Out(1), **flash})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -47,4 +52,8 @@ class LinkedAccelerator(wiring.Component):
         m.submodules.link = link = self._link
         wiring.connect(m, link.host, accelerator.host)
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), self.active.eq(link.active)]
+        if self._flash:
+            wiring.connect(m, accelerator.flash, wiring.flipped(self.flash))
+            m.d.comb += [link.hold.eq(accelerator.copying), link.unusable.eq(accelerator.damaged)]
+            m.d.comb += self.active.eq(link.active | accelerator.copying)
         return m

@@ -49,6 +49,8 @@ class Status(IntEnum):
     ADDRESS = 4
     #: No program is loaded, or another one. Nothing was done.
     PROGRAM = 5
+    #: There were no whole weights in the device's flash. Nothing was done.
+    WEIGHTS = 6
 
 
 #: Bytes of each part of a frame.

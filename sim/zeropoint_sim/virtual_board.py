@@ -14,7 +14,7 @@ from typing import Any
 from zeropoint.compiler.program import Program
 from zeropoint.errors import ZeropointError
 from zeropoint.host.device import program_hash
-from zeropoint_hw.config import AcceleratorConfig, WeightSource
+from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.linked import LinkedAccelerator
 from zeropoint_sim import cxxrtl_build, design
 from zeropoint_sim.line_faults import Faults, FaultyLine
@@ -92,13 +92,16 @@ class VirtualBoard:
     ) -> None:
         rom = None
         built_in = None
-        if config.weight_source is WeightSource.ROM:
+        if config.built_in:
             if program is None:
-                raise ZeropointError("a board with weight_source = rom is built with a program; give it one")
+                source = f"weight_source = {config.weight_source}"
+                raise ZeropointError(f"a board with {source} is built with a program; give it one")
             rom, built_in = design.rom(program), program_hash(program)
 
         def make_design() -> Any:
-            core = LinkedAccelerator(config, divisor, buffer_bits, rom, built_in)
+            core: Any = LinkedAccelerator(config, divisor, buffer_bits, rom, built_in)
+            if program is not None:
+                core = design.with_flash(core, program)
             return core if top is None else top(core)
 
         identity = cxxrtl_build.design_identity("zeropoint_hw") + top_identity

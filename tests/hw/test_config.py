@@ -34,7 +34,7 @@ def configurations(draw):
         weight_bytes=draw(st.integers(least, most)),
         parameter_channels=requantizers * draw(st.integers(2, (1 << 16) // requantizers)),
         program_words=draw(st.integers(INSTRUCTION_WORDS, 1 << 16)),
-        weight_source=draw(st.sampled_from(WeightSource)),
+        weight_source=draw(st.sampled_from([WeightSource.RAM, WeightSource.ROM])),
     )
 
 
@@ -61,6 +61,23 @@ def test_host_reaches_every_weight(config):
     assert config.word_bits % config.piece_bits == 0
     assert config.word_bits // config.piece_bits <= config.pieces
     assert config.piece_bits <= 32
+
+
+@given(configurations(), st.integers(1, 12))
+def test_weights_that_share_the_activation_memory_have_their_place_at_its_end(config, buffer_bits):
+    fields = config.to_dict() | {"weight_source": "ram", "weight_store": "shared", "weight_buffer": 1 << buffer_bits}
+    fields |= {"activation_bytes": min(config.activation_bytes, 1 << 19), "weight_bytes": 1 << 19}
+    config = AcceleratorConfig.from_dict(fields)
+    assert config.word_bits <= config.word_rows * config.row_bits < config.word_bits + config.row_bits
+    assert config.stored_bits % config.row_bits == 0
+    assert config.stored_bits // config.row_bits in POWERS
+    weights = 8 * config.weight_words * config.stored_bits // 8
+    room = (config.memory_elements - config.activation_elements) * config.element_bits
+    assert weights <= room
+    assert config.memory_elements & (config.memory_elements - 1) == 0
+    # All that the host writes at once are pieces of equal size, without gaps between words.
+    assert config.pieces * config.piece_bits == config.stored_bits
+    assert config.weight_words * config.pieces <= 1 << REGION_SHIFT
 
 
 @given(configurations())
@@ -110,8 +127,8 @@ def test_is_frozen():
     [
         ({"pe": 1}, TypeError, "pe must be one of mac, fold, shift, mixed, minifloat, not 1"),
         ({"pe": "shft"}, ValueError, "pe must be one of mac, fold, shift, mixed, minifloat, not 'shft'"),
-        ({"weight_source": None}, TypeError, "weight_source must be one of ram, rom, not None"),
-        ({"weight_source": "flash"}, ValueError, "weight_source must be one of ram, rom, not 'flash'"),
+        ({"weight_source": None}, TypeError, "weight_source must be one of ram, rom, flash, not None"),
+        ({"weight_source": "sd"}, ValueError, "weight_source must be one of ram, rom, flash, not 'sd'"),
         ({"tables": 16}, ValueError, "tables must be 0 to 15, not 16"),
         ({"lanes": 3}, ValueError, "lanes must be a power of two from 1 to 64, not 3"),
         ({"lanes": 0}, ValueError, "lanes must be a power of two from 1 to 64, not 0"),
@@ -201,7 +218,7 @@ def test_is_frozen():
             "dsp, window_taps, max_pooling, elementwise, left_shift, ties_to_even, tables, prefetch, log, "
             "memory_registers, loop_bits, tap_bits, line_bits, place_bits, accumulator_width, activation_bytes, "
             "weight_bytes, parameter_channels, program_words, weight_source, "
-            "weight_store, weight_buffer, activation_ports",
+            "weight_store, weight_buffer, activation_ports, flash_offset",
         ),
         (
             {"weight_store": "shared", "weight_source": "rom"},
@@ -213,6 +230,8 @@ def test_is_frozen():
             ValueError,
             "weight_buffer must be a power of two from 2 to 4096 for weight_store = shared, not 24",
         ),
+        ({"weight_source": "flash"}, ValueError, "weight_store must be shared for weight_source = flash, not wide"),
+        ({"flash_offset": 100}, ValueError, "flash_offset must be a multiple of 4096 below 2^24, not 100"),
         ({"weight_buffer": 16}, ValueError, "weight_buffer must be 0 for weight_store = wide, not 16"),
         ({"activation_ports": 3}, ValueError, "activation_ports must be 1 or 2, not 3"),
         (

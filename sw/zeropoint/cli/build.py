@@ -96,7 +96,7 @@ def command(
     config = configured(network, {"weight_source": WeightSource.ROM, **board.config})
     program = compile_model(network, trim(network, config) if trimmed else config)
     verify_program.verify(program)
-    built_in = program_hash(program) if program.config.weight_source is WeightSource.ROM else None
+    built_in = program_hash(program) if program.config.built_in else None
     core = LinkedAccelerator(program.config, divisor, board.buffer_bits, rom(program), built_in)
 
     with atomic_folder(output) as target:

@@ -1,7 +1,6 @@
 """What a folder of Verilog says of itself: files, ports, and how a host loads and runs the accelerator."""
 
 from zeropoint.compiler.program import Buffer, Program
-from zeropoint_hw.config import WeightSource
 from zeropoint_hw.isa import ADDRESS_WIDTH, REGION_SHIFT, Command, Region, Register, address
 
 #: Name, direction, bits and meaning of each port.
@@ -28,7 +27,7 @@ def datasheet(program: Program, verilog: str, load: str) -> str:
         The names of those files; there is none to load for read-only memories.
     """
     config = program.config
-    kept = config.weight_source is WeightSource.ROM
+    kept = config.built_in
     status = address(Region.CONTROL, Register.STATUS)
     lines = [
         f"# Accelerator for network '{_plain(program.name)}'",

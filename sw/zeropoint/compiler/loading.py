@@ -5,7 +5,6 @@ import numpy.typing as npt
 
 from zeropoint.compiler.images import fill_rows, hex_digits
 from zeropoint.compiler.program import Program
-from zeropoint_hw.config import WeightSource
 from zeropoint_hw.isa import ADDRESS_WIDTH, PARAMETER_PIECES, Region, address
 
 Words = npt.NDArray[np.uint32]
@@ -16,7 +15,7 @@ def host_writes(program: Program) -> list[tuple[int, Words]]:
 
     There are none for an accelerator that is built with its program.
     """
-    if program.config.weight_source is WeightSource.ROM:
+    if program.config.built_in:
         return []
     instructions = [word for instruction in program.instructions for word in instruction.encode()]
     parameters = np.zeros((len(program.parameters), PARAMETER_PIECES), np.uint32)

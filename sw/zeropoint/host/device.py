@@ -20,7 +20,7 @@ from zeropoint.host.host_steps import apply_host_steps
 from zeropoint.host.line import Line, SerialLine
 from zeropoint.host.link_transport import LinkTransport
 from zeropoint.host.session import DeviceReset, Identity, Session, Statistics
-from zeropoint_hw.config import AcceleratorConfig, WeightSource
+from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Command, Region, Register, address
 from zeropoint_hw.protocol import HASH_BYTES, configuration_digest
 
@@ -194,7 +194,7 @@ class Device:
             )
         wanted = program_hash(program)
         there = identity.program == wanted and not force
-        if program.config.weight_source is WeightSource.ROM and identity.program != wanted:
+        if program.config.built_in and identity.program != wanted:
             raise ZeropointError(
                 f"the device was built with another program than '{program.name}'; build the bitstream again"
             )
@@ -202,7 +202,7 @@ class Device:
         update = None if progress is None else lambda written: progress(min(written, total), total)
         self._transport = LinkTransport(self._session, program.config, wanted, update)
         self._driver = Driver(self._transport, program, loaded=there)
-        if not there and program.config.weight_source is WeightSource.RAM:
+        if not there and not program.config.built_in:
             self._transport.seal()
         self._transport = LinkTransport(self._session, program.config, wanted)
         self._driver = Driver(self._transport, program, loaded=True)

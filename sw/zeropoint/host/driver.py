@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zeropoint.compiler.flash_image import flash_image, image_crc
 from zeropoint.compiler.loading import host_writes
 from zeropoint.compiler.program import Buffer, Program
 from zeropoint.errors import ZeropointError
 from zeropoint.host.transport import Transport
+from zeropoint_hw.config import WeightSource
 from zeropoint_hw.isa import (
     IDENTIFICATION,
     LOG_PIECES,
@@ -26,6 +28,8 @@ from zeropoint_hw.isa import (
 
 #: Cycles that an instruction may take beyond those in which it works: fetching, and the pipeline's length.
 _OVERHEAD = 256
+#: More cycles than a flash takes to wake up, and to give a byte.
+_WAKE_CYCLES, _BYTE_CYCLES = 10_000, 32
 #: Cycles that it may take until the first of an output's weights are there.
 _JUMP = 16
 
@@ -65,6 +69,7 @@ class Driver:
         self._check(Register.IDENTIFICATION, IDENTIFICATION, "an identification")
         self._check(Register.CONFIGURATION, self._config.configuration_word, "a configuration")
         self._check(Register.FORMATS, self._config.format_word, "number formats")
+        self._await_weights()
         if not loaded:
             for first, words in host_writes(program):
                 transport.write(first, words)
@@ -76,6 +81,21 @@ class Driver:
                 f"the accelerator has {what} of {found:#010x}, the program is for {expected:#010x}; "
                 f"compile it again for the accelerator that is there"
             )
+
+    def _await_weights(self) -> None:
+        """Return when the accelerator has copied its weights from flash, if it does that."""
+        if self._config.weight_source is not WeightSource.FLASH:
+            return
+        # Every read takes a cycle at least.
+        left = _WAKE_CYCLES + _BYTE_CYCLES * len(flash_image(self._program))
+        while (status := self.register(Register.STATUS)) == 1 and left > 0:
+            left -= 1
+        if status:
+            raise ZeropointError(
+                f"the accelerator has found no whole weights in its flash from byte {self._config.flash_offset:#x} on; "
+                f"write the image of program '{self._program.name}' there, and reset it"
+            )
+        self._check(Register.WEIGHTS_CRC, image_crc(self._program), "weights with a CRC")
 
     def register(self, register: Register) -> int:
         """Return a word of the control region."""

@@ -277,6 +277,10 @@ class Session:
                     if answer.status is Status.CLOSED
                     else "the device does not hold the program that it was to run"
                 )
+            elif answer.status is Status.WEIGHTS:
+                raise ZeropointError(
+                    "the device has found no whole weights in its flash; write the program's image there, and reset it"
+                )
             else:
                 raise ZeropointError(
                     f"the device refuses a request ({ticket.request.name}, status {answer.status.name}); "

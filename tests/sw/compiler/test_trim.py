@@ -27,7 +27,7 @@ everywhere = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 #: What a network has no say in.
 KEPT = ("lanes", "columns", "requantizer", "pe", "weight_bits", "activation_bits", "exponent_bits", "weight_zero")
 KEPT += ("dsp", "weight_source", "digit_bits", "prefetch", "log", "memory_registers")
-KEPT += ("weight_store", "weight_buffer", "activation_ports")
+KEPT += ("weight_store", "weight_buffer", "activation_ports", "flash_offset")
 
 
 def smaller(config: AcceleratorConfig) -> dict[str, AcceleratorConfig]:

@@ -45,7 +45,7 @@ def test_answers_come_out_of_a_stream_of_bytes():
     [
         answer(1, 0, b"abcd", crc=1 << 17),
         answer(1, 0, b"abcd", length=12),
-        answer(1, 6),
+        answer(1, 7),
         answer(1, 0)[:-1],
         b"\x05ab",
         b"\x01",

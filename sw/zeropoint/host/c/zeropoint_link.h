@@ -32,6 +32,7 @@ typedef enum {
     ZP_REQUEST = 3,     /* the device does not know the request: is it of another version? */
     ZP_ADDRESS = 4,     /* nothing can be written there */
     ZP_PROGRAM = 5,     /* the device does not hold the program with this hash */
+    ZP_WEIGHTS = 6,     /* the device has found no whole weights in its flash */
     ZP_NO_ANSWER = 16,  /* the device does not answer */
     ZP_VERSION = 17,    /* the device speaks another version of the protocol */
     ZP_ARGUMENT = 18,   /* an argument is out of range */
