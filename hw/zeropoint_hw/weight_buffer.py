@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.layout import delay
 from zeropoint_hw.loops import InputAddress
 from zeropoint_hw.memory import ActivationMemory
 
@@ -69,11 +70,14 @@ class WeightWindow(wiring.Component):
         m = Module()
         #: Words that are there from the array's next one on, and from the group's first one on.
         ahead, held = Signal(range(self._size + 1)), Signal(range(self._size + 1))
+        #: There is no room. A place that has just become free is filled only when the array has read what was there.
+        full = Signal()
         #: There is a window; it moves along with the array.
         valid, moving = Signal(), Signal()
         m.d.comb += [
             self.starved.eq(ahead == 0),
-            self.wanted.eq(valid & (held != self._size)),
+            self.wanted.eq(valid & ~full & ~delay(m, full, 1, "full") & ~delay(m, full, 2, "late_full")),
+            full.eq(held == self._size),
             self.seek_address.eq(Mux(self.start, self.weight_base, self.group_address)),
         ]
 
@@ -89,7 +93,7 @@ class WeightWindow(wiring.Component):
             m.d.sync += ahead.eq(Mux(self.again, held + self.arrives, rest))
             with m.If(self.onward | moving):
                 m.d.sync += held.eq(rest)
-        with m.Elif(valid & self.starved & (held == self._size)):
+        with m.Elif(valid & self.starved & full):
             m.d.sync += [moving.eq(1), held.eq(0)]
         with m.If(self.seek):
             m.d.sync += [ahead.eq(0), held.eq(0)]

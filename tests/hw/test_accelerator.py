@@ -143,6 +143,9 @@ DENSE_CONFIGS = [
     accelerator_config(4, 8, 4, rows=50),
     accelerator_config(4, 8, 4, rows=50, activation_ports=1, weight_store="shared", weight_buffer=16),
     accelerator_config(1, 1, rows=200, activation_ports=1, weight_store="shared", weight_buffer=2),
+    accelerator_config(
+        *(1, 1), rows=200, activation_ports=1, weight_store="shared", weight_buffer=4, memory_registers=False
+    ),
 ]
 
 
