@@ -3,11 +3,16 @@
 Look-up tables are left to the tools: the arrays that boards have by default leave room for them.
 """
 
+from collections import Counter
+
 from zeropoint_boards.board import Board
 from zeropoint_boards.devices import Device
 from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
 from zeropoint_hw.isa import LOG_PIECES, TABLE_ENTRIES
 from zeropoint_hw.link import SEND_BITS
+
+#: Words of a single-port memory, and bits of a word: iCE40's SPRAM.
+SPRAM_SHAPE = (1 << 14, 16)
 
 #: Memories of fewer words are made of look-up tables.
 _FEWEST_WORDS = 33
@@ -30,9 +35,11 @@ def memories(config: AcceleratorConfig, buffer_bits: int) -> list[tuple[int, int
     words = [*_PARAMETER_BITS, *([32] if config.requantizer is not RequantizerKind.SHIFT else [])]
     found = [
         (config.program_words, 32),
-        (config.weight_words, config.word_bits),
+        (config.weight_buffer, config.word_rows * config.row_bits)
+        if config.buffered
+        else (config.weight_words, config.word_bits),
         *((config.parameter_words, bits * config.requantizers) for bits in words),
-        *[(config.activation_elements // config.lanes, config.element_bits)] * config.lanes,
+        *_banks(config),
         (1 << buffer_bits, 8),
         (1 << SEND_BITS, 8),
     ]
@@ -43,11 +50,25 @@ def memories(config: AcceleratorConfig, buffer_bits: int) -> list[tuple[int, int
     return found
 
 
+def _banks(config: AcceleratorConfig) -> list[tuple[int, int]]:
+    """Return the words and the bits of a word of the activation memory's banks."""
+    return [(config.memory_elements // config.lanes, config.element_bits)] * config.lanes
+
+
+def single_port_rams(config: AcceleratorConfig, device: Device) -> int:
+    """Return how many single-port memories of a device the activation memory takes: none if it is of block RAM."""
+    if config.activation_ports > 1 or not device.capacity.spram:
+        return 0
+    words, width = SPRAM_SHAPE
+    return sum(-(-deep * bits // (words * width)) for deep, bits in _banks(config))
+
+
 def block_rams(config: AcceleratorConfig, buffer_bits: int, device: Device) -> int:
     """Return how many block RAMs of a device the memories take, each in the shape of which it takes fewest."""
+    elsewhere = Counter(_banks(config) if single_port_rams(config, device) else [])
     return sum(
         min(-(-words // deep) * -(-bits // wide) for deep, wide in device.family.block_ram_shapes)
-        for words, bits in memories(config, buffer_bits)
+        for words, bits in (Counter(memories(config, buffer_bits)) - elsewhere).elements()
         if words >= _FEWEST_WORDS
     )
 
@@ -60,6 +81,8 @@ def shortage(config: AcceleratorConfig, board: Board) -> str:
     short = []
     if (rams := block_rams(config, board.buffer_bits, board.device)) > capacity.block_ram:
         short.append(f"{rams} of {capacity.block_ram} block RAMs")
+    if (rams := single_port_rams(config, board.device)) > capacity.spram:
+        short.append(f"{rams} of {capacity.spram} single-port memories")
     if multipliers > capacity.dsp:
         short.append(f"{multipliers} of {capacity.dsp} multipliers")
     return ", ".join(short)

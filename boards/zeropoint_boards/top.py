@@ -18,10 +18,14 @@ class _Pins(Elaboratable):
         A :class:`zeropoint_hw.linked.LinkedAccelerator`.
     rx, tx, led
         Ports of one bit; there may be no ``led``.
+    flash
+        The ports of a SPI flash, by name, if the core reads one.
     """
 
-    def __init__(self, core: Any, rx: io.PortLike, tx: io.PortLike, led: io.PortLike | None) -> None:
-        self._core, self._rx, self._tx, self._led = core, rx, tx, led
+    def __init__(
+        self, core: Any, rx: io.PortLike, tx: io.PortLike, led: io.PortLike | None, flash: Any | None = None
+    ) -> None:
+        self._core, self._rx, self._tx, self._led, self._flash = core, rx, tx, led, flash
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -32,6 +36,21 @@ class _Pins(Elaboratable):
         if self._led is not None:
             m.submodules.led = led = io.Buffer("o", self._led)
             m.d.comb += led.o.eq(core.active)
+        if self._flash is not None:
+            m.submodules.flash_in = received = io.Buffer("i", self._flash.cipo)
+            m.d.comb += core.flash.data_in.eq(received.i)
+            # What these two would do, protect and pause, is not wanted.
+            outputs = {
+                "cs": core.flash.select,
+                "clk": core.flash.clock,
+                "copi": core.flash.data_out,
+                "wp": 0,
+                "hold": 0,
+            }
+            for name, level in outputs.items():
+                if (port := getattr(self._flash, name, None)) is not None:
+                    m.submodules[f"flash_{name}"] = buffer = io.Buffer("o", port)
+                    m.d.comb += buffer.o.eq(level)
         return m
 
 
@@ -56,7 +75,10 @@ class BoardTop(Elaboratable):
         m.domains.sync = ClockDomain("sync")
         m.submodules.clock = self._clock
         uart = platform.request(*self._board.uart, dir="-")
-        m.submodules.pins = _Pins(self._core, uart.rx, uart.tx, _led(self._board, platform))
+        flash = None
+        if "flash" in self._core.signature.members:
+            flash = platform.request("spi_flash_1x", 0, dir="-")
+        m.submodules.pins = _Pins(self._core, uart.rx, uart.tx, _led(self._board, platform), flash)
         return m
 
 

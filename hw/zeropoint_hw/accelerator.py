@@ -120,7 +120,7 @@ class Accelerator(wiring.Component):
         m.submodules.program = program = WordMemory(
             32, config.program_words, 32, rom.program if rom else None, config.memory_registers
         )
-        weight_rom = rom.weights if rom else None
+        weight_rom = rom.weights if rom and not config.buffered else None
         shape = (config.word_bits, config.weight_words, config.piece_bits)
         if config.buffered:
             shape = (config.word_rows * config.row_bits, config.weight_buffer, config.row_bits)

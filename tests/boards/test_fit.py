@@ -37,6 +37,19 @@ def test_memories_are_those_of_the_gateware(config):
     assert Counter(fit.memories(config, 11)) == found
 
 
+def test_weights_in_the_activation_memory_leave_block_rams_alone():
+    config = replace(SMALL, activation_ports=1, weight_store="shared", weight_buffer=64)
+    text = rtlil.convert(LinkedAccelerator(config, 80, 11), name="top", emit_src=False)
+    found = Counter((int(words), int(bits)) for bits, words in re.findall(r"memory width (\d+) size (\d+) ", text))
+    assert Counter(fit.memories(config, 11)) == found
+    small, large = DEVICES["iCE40UP5K"], DEVICES["LFE5U-85F"]
+    assert (fit.single_port_rams(config, small), fit.single_port_rams(config, large)) == (2, 0)
+    assert fit.single_port_rams(replace(config, activation_bytes=1 << 16), small) == 4
+    assert fit.single_port_rams(replace(config, activation_bytes=1 << 15, weight_bytes=1 << 15), small) == 2
+    assert fit.block_rams(config, 11, small) < fit.block_rams(replace(config, activation_ports=2), 11, small)
+    assert "8 of 4 single-port memories" in fit.shortage(replace(config, activation_bytes=1 << 17), find("icebreaker"))
+
+
 def test_block_rams_come_in_the_shape_of_which_fewest_are_needed():
     device = DEVICES["LFE5U-85F"]
     before = fit.block_rams(SMALL, 11, device)

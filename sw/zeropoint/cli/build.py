@@ -10,6 +10,7 @@ import click
 from zeropoint.cli import terminal
 from zeropoint.cli.options import PATH, Configured, config_options, load_quantized, model_argument
 from zeropoint.compiler import compile_model, storage, verify_program
+from zeropoint.compiler.flash_image import flash_image
 from zeropoint.compiler.options import to_toml
 from zeropoint.compiler.trim import trim
 from zeropoint.files import atomic_folder, check_apart
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: The accelerator's configuration, for "compile --config".
 CONFIG = "config.toml"
+#: The image of the weights, if they come from flash.
+FLASH_IMAGE = "flash.bin"
 
 #: How much longer placing a seed takes than synthesis, for the progress bar.
 _SEED_SHARE = 4.0
@@ -110,6 +113,8 @@ def command(
         else:
             files |= {f"project/{name}": data for name, data in design.files.items() if data}
             (target / "project").mkdir()
+        if program.config.weight_source is WeightSource.FLASH:
+            files[FLASH_IMAGE] = flash_image(program)
         bitstream = design.flow.bitstream if runs else None
         written = record.BuildRecord(board.name, float(clock), baud, divisor, board.buffer_bits, bitstream, details)
         files[record.BUILD] = written.to_bytes()
@@ -118,6 +123,8 @@ def command(
     if runs:
         _print(design, built)
         terminal.note(f'wrote {bitstream} and the program to {output}; "zeropoint program" puts it on the board')
+        if program.config.weight_source is WeightSource.FLASH:
+            terminal.note(f"{FLASH_IMAGE} belongs into the board's flash from byte {program.config.flash_offset:#x} on")
     else:
         terminal.note(f"wrote the program to {output}, and the project for the device's tools to {output / 'project'}")
 
