@@ -69,15 +69,14 @@ class BoardTop(Elaboratable):
 
     def __init__(self, board: Board, core: Any, clock: Elaboratable) -> None:
         self._board, self._core, self._clock = board, core, clock
+        self._flash = "flash" in core.signature.members
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.domains.sync = ClockDomain("sync")
         m.submodules.clock = self._clock
         uart = platform.request(*self._board.uart, dir="-")
-        flash = None
-        if "flash" in self._core.signature.members:
-            flash = platform.request("spi_flash_1x", 0, dir="-")
+        flash = platform.request("spi_flash_1x", 0, dir="-") if self._flash else None
         m.submodules.pins = _Pins(self._core, uart.rx, uart.tx, _led(self._board, platform), flash)
         return m
 

@@ -13,6 +13,7 @@ from support.engines import need
 from support.fpga import need_tools
 
 from zeropoint.compiler import storage
+from zeropoint.compiler.flash_image import flash_image
 from zeropoint.compiler.options import load_config
 from zeropoint.model import zp_file
 from zeropoint_boards import build as building
@@ -77,6 +78,35 @@ def test_a_project_for_a_vendors_tools(model, tmp_path):
     assert b"top.v" in files["project/top.tcl"]
     assert record.load(tmp_path / "out").bitstream is None
     assert storage.load(tmp_path / "out").config.lanes == 1
+
+
+FLASH = ("--weight-source", "flash", "--weight-store", "shared", "--activation-ports", 1)
+
+
+@pytest.fixture
+def flash_project(model):
+    """Return what ``build --no-run`` makes of it for a board whose flash holds the weights."""
+    folder = model.parent / "flash"
+    zeropoint_command("build", model, "--board", "icebreaker", *TINY, *FLASH, "--no-run", "-o", folder).done()
+    return folder
+
+
+def test_weights_in_flash_are_a_file_of_their_own(flash_project, model, tmp_path):
+    files = contents(flash_project)
+    assert files["flash.bin"] == flash_image(storage.load(flash_project))
+    for pin, site in (("cipo", 17), ("cs", 16), ("clk", 15), ("copi", 14)):
+        assert f"set_io spi_flash_1x_0__{pin}__io {site}".encode() in files["project/top.pcf"]
+    arguments = ("build", model, "--board", "ulx3s_85f", *TINY, *FLASH, "--no-run", "-o", tmp_path / "out")
+    assert (
+        "ulx3s_85f: weights come from flash only on boards with an iCE40UP5K" in zeropoint_command(*arguments).error()
+    )
+
+
+@pytest.mark.slow
+def test_a_virtual_board_takes_its_weights_from_flash(flash_project, model):
+    need("cxxrtl")
+    outcome = run(flash_project, "virtual:icebreaker", "--check", model).done()
+    assert "3/3 inferences bit-exact" in outcome.stdout
 
 
 def test_the_same_input_gives_the_same_project(model, project, tmp_path):

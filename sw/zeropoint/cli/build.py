@@ -13,6 +13,7 @@ from zeropoint.compiler import compile_model, storage, verify_program
 from zeropoint.compiler.flash_image import flash_image
 from zeropoint.compiler.options import to_toml
 from zeropoint.compiler.trim import trim
+from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_folder, check_apart
 from zeropoint.host.device import BAUD, program_hash
 from zeropoint_hw.config import WeightSource
@@ -97,6 +98,8 @@ def command(
     divisor = board.divisor(clock, baud)
     network = load_quantized(model)
     config = configured(network, {"weight_source": WeightSource.ROM, **board.config})
+    if config.weight_source is WeightSource.FLASH and not board.device.capacity.spram:
+        raise ZeropointError(f"{name}: weights come from flash only on boards with an iCE40UP5K; use another source")
     program = compile_model(network, trim(network, config) if trimmed else config)
     verify_program.verify(program)
     built_in = program_hash(program) if program.config.built_in else None
