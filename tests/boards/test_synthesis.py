@@ -11,7 +11,7 @@ from zeropoint_boards.synthesis import synthesize
 from zeropoint_hw.accelerator import Accelerator
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.memory import ActivationMemory, WordMemory
-from zeropoint_hw.multiplier import Multiplier
+from zeropoint_hw.multiplier import Multiplier, MultiplierPair
 
 DEVICE = DEVICES["LFE5U-85F"]
 
@@ -126,6 +126,21 @@ def test_an_accelerator():
     assert 500 < taken.lut < 5000
     assert 500 < taken.ff < 5000
     assert taken.exceeding(DEVICE.capacity) == []
+
+
+def test_elements_of_a_signal_are_not_joined_with_its_bits():
+    # Element 1 of the products and bit 1 of them all have the same name in Yosys's abc9.
+    ports = json.loads(synthesize(MultiplierPair(), DEVICE).json)["modules"]["top"]["ports"]
+    assert len(ports["p"]["bits"]) == len({*ports["p"]["bits"]}) == 32
+
+
+def test_dsp_blocks_of_the_design_stay_as_they_are():
+    netlist = synthesize(MultiplierPair(), DEVICES["iCE40UP5K"])
+    assert netlist.resources == Resources(dsp=1)
+    cells = json.loads(netlist.json)["modules"]["top"]["cells"].values()
+    (block,) = (cell for cell in cells if cell["type"] == "SB_MAC16")
+    assert (block["parameters"]["MODE_8x8"], block["parameters"]["TOPOUTPUT_SELECT"]) == ("1", "10")
+    assert block["connections"]["CE"] == ["1"]
 
 
 def test_a_missing_yosys_says_how_to_get_it(monkeypatch):
