@@ -43,10 +43,23 @@ def to_verilog(netlist: Netlist, name: str = "top") -> str:
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as folder_name:
         folder = Path(folder_name)
         (folder / "top.json").write_bytes(_without_nothing(netlist.json))
-        script = f"read_json top.json; rename top {name}; write_verilog -noattr -selected top.v"
+        # Simulators take a net for each bit, as there is, better than vectors of which each cell reads one bit.
+        script = "read_json top.json; splitnets -ports -format []; rename top cells; write_verilog -noattr top.v"
         tools.run([*yosys, "-q", "-p", script], folder, "writing a netlist's Verilog: Yosys")
         text = (folder / "top.v").read_text()
-    return text + models(netlist.device.family.models, _types(netlist.json))
+    return _top(netlist.json, name) + text + models(netlist.device.family.models, _types(netlist.json))
+
+
+def _top(netlist: bytes, name: str) -> str:
+    """Return a module with a netlist's ports, as they were in the design, around module ``cells``, which splits them."""
+    ports = json.loads(netlist)["modules"]["top"]["ports"]
+    lines = [f"module {name}({', '.join(ports)});"]
+    pins = []
+    for port, entry in ports.items():
+        width = len(entry["bits"])
+        lines.append(f"  {entry['direction']} {f'[{width - 1}:0] ' if width > 1 else ''}{port};")
+        pins += [f".\\{port}[{bit}] ({port}[{bit}])" for bit in range(width)] if width > 1 else [f".{port}({port})"]
+    return "\n".join([*lines, "  cells cells(", "    " + ",\n    ".join(pins), "  );", "endmodule", ""])
 
 
 def _without_nothing(netlist: bytes) -> bytes:
