@@ -51,7 +51,7 @@ def to_verilog(netlist: Netlist, name: str = "top") -> str:
 
 
 def _top(netlist: bytes, name: str) -> str:
-    """Return a module with a netlist's ports, as they were in the design, around module ``cells``, which splits them."""
+    """Return a module with a netlist's ports, as they were in the design, around module ``cells`` that splits them."""
     ports = json.loads(netlist)["modules"]["top"]["ports"]
     lines = [f"module {name}({', '.join(ports)});"]
     pins = []
