@@ -2,7 +2,8 @@
 #
 #   make demo       the whole path on the network and images that ship with the project
 #   make test       the test suite
-#   make test-long  what takes longer: long fuzzing, accuracy on 10,000 images
+#   make test-long  what takes longer: long fuzzing, accuracy on 10,000 images, netlists
+#   make coverage   the tests of make test that functional coverage counts on, and what they cover
 #   make lint       ruff and mypy
 
 PYTHON ?= python3
@@ -13,13 +14,19 @@ JOBS ?= 2
 # BLAS threads beside parallel tests only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-long lint clean
+# What must reach the floor of functional coverage, which is then the floor of the whole suite.
+COVERAGE := tests/system/test_forms.py tests/hw/test_requantizer.py tests/hw/test_link.py tests/sim/test_virtual_board.py
+
+.PHONY: demo test test-long coverage lint clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/zeropoint demo
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow" --functional-coverage
+
+coverage: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow" --engine amaranth --functional-coverage $(COVERAGE)
 
 test-long: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -q -n $(JOBS) -m slow

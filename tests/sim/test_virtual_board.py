@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from support import coverage
 from support.board import CONFIG, inputs, small_network, virtual_board
 from support.engines import need
 
@@ -95,6 +96,7 @@ def test_nothing_is_lost_and_nothing_wrong_is_accepted_on_a_bad_line():
         for fault in ("damage", "lose_frame", "double_frame", "truncate"):
             assert happened[fault], fault
         assert device.statistics.repeated > 0
+        coverage.carried(happened)
 
 
 @pytest.mark.slow

@@ -31,10 +31,9 @@ from zeropoint.golden.output import Output
 from zeropoint.model import Add, Mul, QuantizedModel, Sub
 from zeropoint.numerics import Rounding, multiply_by_quantized_multiplier, requantize, wrap_int32
 from zeropoint.numerics import minifloat as minifloats
-from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind, WeightSource
+from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind, WeightSource, WeightStore
 from zeropoint_hw.isa import Accumulate, Gate, Instruction, Round
 from zeropoint_hw.protocol import Request, Status
-from zeropoint_sim.line_faults import FaultyLine
 from zeropoint_sim.simulate import SimulationResult
 
 Array = npt.NDArray[Any]
@@ -52,23 +51,6 @@ TALLY = Tally()
 _MOST_MACS = 20_000_000
 
 
-def begin() -> None:
-    """Sample from now on, what happens on faulty lines as well."""
-    if TALLY.on:
-        return
-    TALLY.on = True
-    carry = FaultyLine.carry
-
-    def carry_and_sample(line: FaultyLine, data: bytes) -> bytes:
-        before = line.counts.copy()
-        out = carry(line, data)
-        for fault in _LINE:
-            _hit(f"line: {fault}", line.counts[fault] - before[fault])
-        return out
-
-    FaultyLine.carry = carry_and_sample  # type: ignore[method-assign]
-
-
 def _hit(name: str, times: Any = 1) -> None:
     assert name in _KNOWN, name
     TALLY[name] += int(times)
@@ -80,7 +62,9 @@ Condition = Callable[[Instruction, AcceleratorConfig], Any]
 
 _ROUNDINGS = [
     *((RequantizerKind.MULTIPLIER, code) for code in (Round.DOUBLE, Round.SINGLE, Round.EVEN)),
+    # What is not scaled has the first of all codes.
     *((RequantizerKind.SHIFT, code) for code in (Round.DOUBLE, Round.SINGLE, Round.EVEN, Round.AWAY)),
+    *((RequantizerKind.SERIAL, code) for code in (Round.DOUBLE, Round.SINGLE, Round.EVEN)),
 ]
 _ZERO_POINTS = {"activations": "input_zero_point", "weights": "weight_zero_point", "outputs": "output_zero_point"}
 _SIGNS = {"below 0": -1, "0": 0, "above 0": 1}
@@ -202,6 +186,10 @@ _RUN: dict[str, Callable[[SimulationResult], Any]] = {
     **{f"full: {field}": partial(lambda r, field: _is_full(r.program, field), field=field) for field in _FULL},
     "memories that the host writes": lambda r: r.program.config.weight_source is WeightSource.RAM,
     "memories with initial contents": lambda r: r.program.config.weight_source is WeightSource.ROM,
+    **{
+        f"weights {store}": partial(lambda r, store: r.program.config.weight_store is store, store=store)
+        for store in WeightStore
+    },
     **{f"PE {kind}": partial(lambda r, kind: r.program.config.pe is kind, kind=kind) for kind in PEKind},
     **{
         f"stall: {cause}": partial(lambda r, cause: r.stalls[cause], cause=cause)
@@ -411,6 +399,14 @@ def answered(request: int, status: Status) -> None:
     name = f"link: {Request(request).name} {status.name}" if request in {*Request} else "link: no request REQUEST"
     if name in _KNOWN:
         _hit(name)
+
+
+def carried(counts: Mapping[str, int]) -> None:
+    """Sample the faults that have happened on a line, behind which nothing wrong was accepted."""
+    if not TALLY.on:
+        return
+    for fault in _LINE:
+        _hit(f"line: {fault}", counts.get(fault, 0))
 
 
 #: Every bin, in the order of the report.
