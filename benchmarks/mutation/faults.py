@@ -390,10 +390,11 @@ def _install() -> None:
         for name, kind in vars(module).items():
             own = isinstance(kind, type) and issubclass(kind, Elaboratable) and kind.__module__ == module.__name__
             if own and "elaborate" in vars(kind):
-                _wrap(kind, f"{entry.name}.{name}")
+                watch(kind, f"{entry.name}.{name}")
 
 
-def _wrap(kind: Any, name: str) -> None:
+def watch(kind: Any, name: str) -> None:
+    """Have what a class elaborates edited under a name, while there is an edit."""
     elaborate = kind.elaborate
 
     @functools.wraps(elaborate)
