@@ -212,7 +212,8 @@ class FrameSender(wiring.Component):
         wiring.connect(m, wiring.flipped(self.o), buffer.o)
 
         #: Where the byte goes that says how far it is to the next 0, and how far it is to the next byte's place.
-        code_place, distance = Signal(self._size_bits), Signal(8)
+        code_place = Signal(self._size_bits)
+        distance = Signal(8)
         byte, crc_left = Signal(8), Signal(range(CRC_BYTES))
 
         def put(value: Signal) -> None:

@@ -84,7 +84,7 @@ class Sequencer(wiring.Component):
         address = Signal.like(self.program_address)
         asked_words = Signal(range(INSTRUCTION_WORDS + 1))
         arrived_words = Signal(range(INSTRUCTION_WORDS + 1))
-        next_instruction = Signal(InstructionLayout) if self._prefetch else self.instruction
+        next_instruction = Signal(InstructionLayout, name="next_instruction") if self._prefetch else self.instruction
         #: The next instruction is the program's first.
         at_start = Signal(init=1)
         stepping = Signal()

@@ -101,8 +101,15 @@ class Proof:
         return component
 
     def inside(self, name: str, signal: str) -> Signal:
-        """Return a register or wire within the component of that name, for what an induction has to know of it."""
-        statements = (statement for each in self._fragments[name].statements.values() for statement in each)
+        """Return a register or wire within a component, for what an induction has to know of it.
+
+        ``name`` is the component's, followed by those of submodules within it, all separated by dots.
+        """
+        first, *path = name.split(".")
+        fragment = self._fragments[first]
+        for step in path:
+            fragment = next(sub for sub, given, _ in fragment.subfragments if given == step)
+        statements = (statement for each in fragment.statements.values() for statement in each)
         found = SignalSet(each for statement in statements for each in statement._lhs_signals() if each.name == signal)
         if len(found) != 1:
             raise ValueError(f"{name} assigns {len(found)} signals by the name of {signal}, not one")

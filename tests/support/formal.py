@@ -1,6 +1,9 @@
 """What the proofs share: whether there is a solver, questions to it, and numbers of so many bits."""
 
+import inspect
 import subprocess
+import sys
+import textwrap
 from shutil import which
 from typing import Any
 
@@ -19,6 +22,16 @@ def _missing() -> str:
 
 
 needs_solver = pytest.mark.skipif(bool(_missing()), reason=_missing() or "-")
+
+
+def broken(component: Any, right: str, wrong: str) -> Any:
+    """Return a component's class with a fault: of its source, ``right``, which is there once, is ``wrong``."""
+    source = textwrap.dedent(inspect.getsource(component))
+    if source.count(right) != 1:
+        raise ValueError(f"{component.__name__} has {right!r} {source.count(right)} times, not once")
+    namespace = dict(vars(sys.modules[component.__module__]))
+    exec(source.replace(right, wrong), namespace)
+    return namespace[component.__name__]
 
 
 def wrap(value: Any, bits: int = 32) -> Any:
