@@ -255,7 +255,7 @@ class InputAddress(wiring.Component):
             m.d.comb += following.eq(origin + step)
 
         left = Signal(min(len(i.run), self._place_width))
-        word_group, word = Signal.like(self.weight_address), Signal.like(self.weight_address)
+        word_group, word = (Signal.like(self.weight_address, name=name) for name in ("word_group", "word"))
         m.d.comb += [self.weight_address.eq(word), self.group_address.eq(word_group)]
 
         # Whatever begins anew at this level moves to the place that is next.
