@@ -48,7 +48,7 @@ class Writer(wiring.Component):
         )
         # Of beats beyond the last channel, which may follow it within a group, none is written.
         left_shape = signed(self._count_width + 1)
-        group_left, left = Signal(left_shape), Signal(left_shape)
+        group_left, left = (Signal(left_shape, name=name) for name in ("group_left", "left"))
         m.d.comb += [self.address.eq(beat), self.done.eq(self.beat_at[Level.END])]
         whole_beats = left >> self._beat_bytes.bit_length() - 1
         with m.If(self.beat_at.any() & (left > 0)):

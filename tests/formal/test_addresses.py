@@ -5,12 +5,13 @@ one further out does. A place is the first one and all offsets together; each re
 """
 
 import pytest
-from amaranth import Cat, Const, Mux, Signal
+from amaranth import Cat, Const, Mux, Signal, signed
 from support.formal import broken, needs_solver
 
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.layout import Level
 from zeropoint_hw.loops import InputAddress
+from zeropoint_hw.writer import Writer
 from zeropoint_sim.formal import Proof, Refuted
 
 pytestmark = needs_solver
@@ -146,6 +147,92 @@ def test_addresses():
     address_proof().prove(2)
 
 
+def mask_proof(component=InputAddress):
+    """Return the claim that lanes are masked which lie outside the feature map or the run, in any state."""
+    proof = Proof()
+    dut = proof.add("dut", component(CONFIG))
+    i = proof.constant("instruction", dut.instruction)
+    proof.free("moves", dut.moves)
+    proof.free("at", dut.at)
+    x, y, left = (proof.show(f"{name}_", proof.inside("dut", name)) for name in ("x_chunk", "y_tap", "left"))
+    run = i.run + 1
+    proof.assume(i.row_bytes + CONFIG.lanes <= 1 << CONFIG.place_width - 1)
+    proof.assume(~i.paired_rows | (2 * run <= CONFIG.lanes))
+
+    def in_row(lane):
+        return (x + lane >= 0) & (x + lane < i.row_bytes) & (lane <= left)
+
+    def in_map(row):
+        return (row >= 0) & (row < i.input_rows)
+
+    lanes = []
+    for lane in range(CONFIG.lanes):
+        second = [(run == first) & in_row(lane - first) for first in range(1, lane + 1)]
+        lanes.append((in_map(y) & in_row(lane)) | (i.paired_rows & in_map(y + 1) & Cat(second).any()))
+    expected = proof.show("expected", proof.past(Cat(lanes), InputAddress.MASK_LATENCY))
+    proof.claim("mask", proof.show("mask", dut.mask) == expected)
+    return proof
+
+
+def test_masks():
+    mask_proof().prove_settled(InputAddress.MASK_LATENCY)
+
+
+def writer_proof(component=Writer):
+    """Return claims about where beats go, and how many bytes of them, whatever the sequence of loops is."""
+    proof = Proof()
+    m, dut = proof.m, proof.add("dut", component(CONFIG))
+    i = proof.constant("instruction", dut.instruction)
+    start, level, beat = proof.free("start", dut.start), proof.free("level", 4), proof.free("beat", 1)
+    begun = Signal(name="begun")
+    ends = (level == Level.END) & beat
+    proof.assume(Cat(level == each for each in (Level.CHUNK, Level.COLUMN, Level.ROW, Level.GROUP, Level.END)).any())
+    # An instruction starts when no other is being written.
+    proof.assume(~(start & beat) & (begun | ~beat))
+    m.d.sync += begun.eq((begun | start) & ~ends)
+    m.d.comb += dut.beat_at.eq(Mux(beat, 1 << level, 0))
+
+    size, width = CONFIG.requantizers, len(dut.address)
+    steps = {
+        Level.CHUNK: size,
+        Level.COLUMN: i.output_column_step,
+        Level.ROW: i.output_row_step,
+        Level.GROUP: i.output_group_step,
+    }
+    offsets = {each: Signal(width, name=f"offset_{each.name.lower()}") for each in steps}
+    for each, offset in offsets.items():
+        with m.If(start | (beat & (level > each))):
+            m.d.sync += offset.eq(0)
+        with m.Elif(beat & (level == each)):
+            m.d.sync += offset.eq(offset + steps[each])
+    outer = i.output_base[:width]
+    for name, each in (("group", Level.GROUP), ("row", Level.ROW), ("column", Level.COLUMN), ("beat_", Level.CHUNK)):
+        register = proof.show(f"{name}_at", proof.inside("dut", name))
+        proof.claim(name, ~begun | (register == (outer + offsets[each])[:width]))
+        outer = register
+    proof.claim("address", dut.address == outer)
+
+    # Channels that are still to be written, and those of the group's beats so far.
+    shape = signed(CONFIG.count_width + 1)
+    channels, passed = Signal(shape, name="channels"), Signal(shape, name="passed")
+    with m.If(start):
+        m.d.sync += [channels.eq(i.output_channels), passed.eq(0)]
+    with m.Elif(beat & (level == Level.GROUP)):
+        m.d.sync += [channels.eq(channels - passed - size), passed.eq(0)]
+    with m.Elif(beat):
+        m.d.sync += passed.eq(Mux(level == Level.CHUNK, passed + size, 0))
+    remaining = proof.show("remaining", (channels - passed)[: shape.width].as_signed())
+    count = Mux(remaining < 0, 0, Mux(remaining > size, size, remaining))
+    proof.claim("channels", ~begun | (proof.inside("dut", "left") == remaining))
+    proof.claim("groups", ~begun | (proof.inside("dut", "group_left") == channels))
+    proof.claim("count", dut.count == Mux(beat, count[: len(dut.count)], 0))
+    return proof
+
+
+def test_what_is_written():
+    writer_proof().prove(2)
+
+
 class TestFaultsAreSeen:
     def test_an_origin_of_another_loop(self):
         component = broken(
@@ -153,3 +240,13 @@ class TestFaultsAreSeen:
         )
         with pytest.raises(Refuted, match="not so: "):
             address_proof(component).check(6)
+
+    def test_a_lane_too_many(self):
+        component = broken(InputAddress, "self._lanes - 1 - lane", "self._lanes - 2 - lane")
+        with pytest.raises(Refuted, match="not so: mask"):
+            mask_proof(component).prove_settled(InputAddress.MASK_LATENCY)
+
+    def test_a_row_that_begins_where_the_last_one_ended(self):
+        component = broken(Writer, "(at[Level.ROW], row),", "(at[Level.ROW], column),")
+        with pytest.raises(Refuted, match="not so: "):
+            writer_proof(component).check(6)
