@@ -147,8 +147,11 @@ def test_addresses():
     address_proof().prove(2)
 
 
-def mask_proof(component=InputAddress):
-    """Return the claim that lanes are masked which lie outside the feature map or the run, in any state."""
+def mask_proof(component=InputAddress, beyond=0):
+    """Return the claim that lanes are masked which lie outside the feature map or the run, in any state.
+
+    Of the instruction, the verifier of programs checks what is assumed (test_assumptions.py), with no row ``beyond``.
+    """
     proof = Proof()
     dut = proof.add("dut", component(CONFIG))
     i = proof.constant("instruction", dut.instruction)
@@ -156,7 +159,7 @@ def mask_proof(component=InputAddress):
     proof.free("at", dut.at)
     x, y, left = (proof.show(f"{name}_", proof.inside("dut", name)) for name in ("x_chunk", "y_tap", "left"))
     run = i.run + 1
-    proof.assume(i.row_bytes + CONFIG.lanes <= 1 << CONFIG.place_width - 1)
+    proof.assume(i.row_bytes + CONFIG.lanes <= (1 << CONFIG.place_width - 1) + beyond)
     proof.assume(~i.paired_rows | (2 * run <= CONFIG.lanes))
 
     def in_row(lane):
@@ -234,6 +237,7 @@ def test_what_is_written():
 
 
 class TestFaultsAreSeen:
+    @pytest.mark.slow
     def test_an_origin_of_another_loop(self):
         component = broken(
             InputAddress, "(at[Level.TAP_Y] | at[Level.POOL_X], x_pool)", "(at[Level.TAP_Y] | at[Level.POOL_X], x_tap)"
@@ -241,10 +245,16 @@ class TestFaultsAreSeen:
         with pytest.raises(Refuted, match="not so: "):
             address_proof(component).check(6)
 
+    @pytest.mark.slow
     def test_a_lane_too_many(self):
         component = broken(InputAddress, "self._lanes - 1 - lane", "self._lanes - 2 - lane")
         with pytest.raises(Refuted, match="not so: mask"):
             mask_proof(component).prove_settled(InputAddress.MASK_LATENCY)
+
+    @pytest.mark.slow
+    def test_a_row_longer_than_the_verifier_accepts(self):
+        with pytest.raises(Refuted, match="not so: mask"):
+            mask_proof(beyond=1).prove_settled(InputAddress.MASK_LATENCY)
 
     def test_a_row_that_begins_where_the_last_one_ended(self):
         component = broken(Writer, "(at[Level.ROW], row),", "(at[Level.ROW], column),")

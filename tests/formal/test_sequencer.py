@@ -115,6 +115,7 @@ class TestFaultsAreSeen:
         with pytest.raises(Refuted, match=r"not so: .*inside"):
             sequencer_proof(component).check(FETCH + 5)
 
+    @pytest.mark.slow
     def test_a_program_that_is_shorter(self):
         with pytest.raises(Refuted, match="not so: inside"):
             sequencer_proof(wrong=1).check(FETCH)

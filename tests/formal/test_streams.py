@@ -194,6 +194,7 @@ def test_bytes_on_the_line():
 class TestFaultsAreSeen:
     """Each of these must be refuted by the very proof that passes above."""
 
+    @pytest.mark.slow
     def test_a_buffer_that_is_never_full(self, monkeypatch):
         component = broken(FrameBuffer, "after == head", "0")
         with pytest.raises(Refuted, match=r"not so: .*(held|pending|queued)"):
@@ -222,6 +223,7 @@ class TestFaultsAreSeen:
         with pytest.raises(Refuted, match="not so: room"):
             receiver_proof(2, component).check(20)
 
+    @pytest.mark.slow
     def test_bits_in_the_wrong_order(self):
         component = broken(UartTransmitter, "Cat(0, self.i.payload, 1)", "Cat(0, self.i.payload[::-1], 1)")
         with pytest.raises(Refuted, match=r"not so: .*bits"):

@@ -53,6 +53,7 @@ class TestProof:
         assert rows["cycle"] == ["0", "1", "2"]
         assert int(rows["o"][2]) == 2 * int(rows["i"][0])
 
+    @pytest.mark.slow
     def test_a_counterexample_ends_where_the_claim_first_fails(self):
         with pytest.raises(Refuted, match=r"not so: below\ncycle +0  1  2\ncount  0  1  2$"):
             counter(limit=2).prove(depth=5)
@@ -73,6 +74,7 @@ class TestProof:
         with pytest.raises(Refuted, match="not so: below"):
             counter(limit=4).prove_settled(2)
 
+    @pytest.mark.slow
     def test_goals(self):
         for reached, goal in ((True, 3), (False, 4)):
             proof = Proof()

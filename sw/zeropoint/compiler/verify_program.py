@@ -31,8 +31,8 @@ def verify(program: Program) -> None:
     - Requantizers that only shift scale by powers of two, round once and add no zero point.
     - What a configuration may leave out (max pooling; ADD, SUB and MUL; left shifts; ties to even; zero points of
       weights) is asked of none that does. MUL has no shift of its own. A ``table`` is one that the program fills.
-    - The loops take no row number, no place in a row and no count beyond what the configuration's memory needs
-      (``row_width``, ``place_width``, ``count_width``), masked out or not.
+    - The loops take no row number, no place in a row, no row's length and no count beyond what the configuration's
+      memory needs (``row_width``, ``place_width``, ``count_width``), masked out or not.
     - Weights, and the parameters of channels that are written, come from words that the program fills.
     - Activations that are read, which are those that are not masked out, and written lie in the activation memory.
     - No instruction reads a byte that it writes.
@@ -142,6 +142,9 @@ def _shape_problems(config: AcceleratorConfig, i: Instruction, drain: int) -> It
     limit = min(_ADDRESSES, 1 << config.place_width - 1)
     if i.x_first < -limit or x_last >= limit:
         yield f"x_first: taps lie in bytes {i.x_first} to {x_last} of a row, but these are {-limit} to {limit - 1}"
+    limit = (1 << config.place_width - 1) - config.lanes
+    if i.row_bytes > limit:
+        yield f"row_bytes: a row of {i.row_bytes} bytes is more than the {limit} that this configuration counts"
     chunks = -(-i.run // config.lanes)
     for name, count in (("groups", i.groups), ("rows", i.rows), ("columns", i.columns), ("run", chunks)):
         if count > 1 << config.count_width:

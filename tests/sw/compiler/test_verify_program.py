@@ -446,6 +446,11 @@ PLAIN = Instruction(end=1, run=2, row_bytes=2, output_base=90)
             {"x_first": 255},
             "x_first: taps lie in bytes 255 to 256 of a row, but these are -256 to 255",
         ),
+        (
+            {"row_bytes": 254},
+            {"row_bytes": 255},
+            "row_bytes: a row of 255 bytes is more than the 254 that this configuration counts",
+        ),
         ({}, {"end": 0}, "end is 0, but must be 1 in the last instruction and 0 in all others"),
     ],
 )
