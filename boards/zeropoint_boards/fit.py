@@ -35,9 +35,7 @@ def memories(config: AcceleratorConfig, buffer_bits: int) -> list[tuple[int, int
     words = [*_PARAMETER_BITS, *([32] if config.requantizer is not RequantizerKind.SHIFT else [])]
     found = [
         (config.program_words, 32),
-        (config.weight_buffer, config.word_rows * config.row_bits)
-        if config.buffered
-        else (config.weight_words, config.word_bits),
+        (config.weight_buffer, config.buffer_shape[0]) if config.buffered else (config.weight_words, config.word_bits),
         *((config.parameter_words, bits * config.requantizers) for bits in words),
         *_banks(config),
         (1 << buffer_bits, 8),

@@ -41,7 +41,7 @@ from zeropoint_hw.sequencer import Sequencer
 from zeropoint_hw.serial_requantizer import SerialRequantizer
 from zeropoint_hw.spi_flash import FlashReader, SpiSignature
 from zeropoint_hw.tables import Tables
-from zeropoint_hw.weight_buffer import SharedStore, WeightWindow, from_end
+from zeropoint_hw.weight_buffer import FlashStore, SharedStore, WeightWindow, from_end
 from zeropoint_hw.writer import Writer
 
 
@@ -110,6 +110,8 @@ class Accelerator(wiring.Component):
                     raise ValueError(f"{len(held)} {what} do not fit a memory of {limit}")
         self._config, self._rom = config, rom
         self._flash = config.weight_source is WeightSource.FLASH
+        #: What reads the flash while a program runs.
+        self._streaming: FlashStore | None = None
         flash = {"flash": Out(SpiSignature()), "copying": Out(1), "damaged": Out(1)} if self._flash else {}
         super().__init__({"host": In(HostBusSignature()), **flash})
 
@@ -123,7 +125,8 @@ class Accelerator(wiring.Component):
         weight_rom = rom.weights if rom and not config.buffered else None
         shape = (config.word_bits, config.weight_words, config.piece_bits)
         if config.buffered:
-            shape = (config.word_rows * config.row_bits, config.weight_buffer, config.row_bits)
+            width, part = config.buffer_shape
+            shape = (width, config.weight_buffer, part)
         m.submodules.weights = weights = WordMemory(*shape, weight_rom, config.memory_registers)
         m.submodules.parameters = parameters = ParameterMemory(config, rom.parameters if rom else None)
         m.submodules.activations = activations = ActivationMemory(config)
@@ -274,7 +277,9 @@ class Accelerator(wiring.Component):
         """Fill the memory that the array takes its weights from; return what says how far that is."""
         config = self._config
         m.submodules.window = window = WeightWindow(config)
-        m.submodules.store = store = SharedStore(config)
+        streams = config.weight_store is WeightStore.FLASH
+        store = FlashStore(config) if streams else SharedStore(config)
+        m.submodules.store = store
         m.d.comb += [
             window.busy.eq(sequencer.busy),
             window.start.eq(sequencer.start),
@@ -287,14 +292,20 @@ class Accelerator(wiring.Component):
             store.seek.eq(window.seek),
             store.seek_address.eq(window.seek_address),
             store.wanted.eq(window.wanted),
-            store.free.eq(~loops.valid & ~written),
-            addresses.fetch.eq(store.fetch),
-            addresses.fetch_address.eq(store.fetch_address),
             weights.write_enable.eq(store.write_enable),
             weights.write_address.eq(store.write_address),
             weights.write_piece.eq(store.write_piece),
-            weights.write_data.eq(activations.read_data),
         ]
+        if isinstance(store, FlashStore):
+            m.d.comb += weights.write_data.eq(store.write_data)
+            self._streaming = store
+        else:
+            m.d.comb += [
+                store.free.eq(~loops.valid & ~written),
+                addresses.fetch.eq(store.fetch),
+                addresses.fetch_address.eq(store.fetch_address),
+                weights.write_data.eq(activations.read_data),
+            ]
         return window
 
     def _writes(self, region: Region) -> Value:
@@ -321,11 +332,25 @@ class Accelerator(wiring.Component):
             m.submodules.reader = reader = FlashReader()
             m.submodules.copier = copier = FlashCopier(config)
             wiring.connect(m, reader.pins, wiring.flipped(self.flash))
-            wiring.connect(m, reader.o, copier.bytes)
+            if self._streaming is None:
+                wiring.connect(m, reader.o, copier.bytes)
+                m.d.comb += [
+                    reader.start.eq(copier.start),
+                    reader.stop.eq(copier.stop),
+                    reader.address.eq(copier.address),
+                ]
+            else:
+                # The copier reads all once, and writes nothing.
+                users = (copier, copier.busy), (self._streaming, ~copier.busy)
+                m.d.comb += [
+                    reader.start.eq(copier.start | self._streaming.start),
+                    reader.stop.eq(~copier.busy & ~sequencer.busy),
+                    reader.address.eq(Mux(copier.busy, copier.address, self._streaming.address)),
+                    reader.o.ready.eq(Mux(copier.busy, copier.bytes.ready, self._streaming.bytes.ready)),
+                ]
+                for user, turn in users:
+                    m.d.comb += [user.bytes.valid.eq(reader.o.valid & turn), user.bytes.payload.eq(reader.o.payload)]
             m.d.comb += [
-                reader.start.eq(copier.start),
-                reader.stop.eq(copier.stop),
-                reader.address.eq(copier.address),
                 self.copying.eq(copier.busy),
                 self.damaged.eq(copier.failed),
             ]
@@ -366,7 +391,7 @@ class Accelerator(wiring.Component):
                     activations.write_data.eq(host.write_data),
                     activations.write_count.eq(config.host_elements),
                 ]
-            if self._flash:
+            if self._flash and self._streaming is None:
                 row_bits = config.lanes.bit_length() - 1
                 place = copier.write_place
                 with m.If(copier.write):

@@ -52,6 +52,8 @@ class WeightStore(StrEnum):
     WIDE = "wide"
     #: At the end of the activation memory, from which they are fetched into a buffer.
     SHARED = "shared"
+    #: In a SPI flash, from which they are streamed into a buffer.
+    FLASH = "flash"
 
 
 #: The fields that are a choice; all others are integers.
@@ -99,6 +101,9 @@ MOST_BITS = {"loop_bits": 16, "tap_bits": 12, "line_bits": 17, "place_bits": 22}
 
 #: Words of the weight buffer where the user does not say, and the most that it may have.
 _BUFFER_WORDS, _MOST_BUFFER_WORDS = 256, 4096
+
+#: Bytes of an image in flash that are not weights.
+_FLASH_OVERHEAD = 12
 
 #: Exponent bits of minifloats where the user does not say.
 _EXPONENT_BITS = 4
@@ -203,7 +208,7 @@ class AcceleratorConfig:
     weight_store
         Where weights lie: in a memory of their own, as wide as the array (``wide``), or at the end of the activation
         memory (``shared``), from which they are fetched into a buffer, word by word, when the array wants them; their
-        words then begin at powers of two of bytes, and the host loads them.
+        words then begin at powers of two of bytes; or in a SPI flash (``flash``), which is slow but large.
     weight_buffer
         Words of the weight buffer, where there is one: a power of two, 2 to 4096. The words of a group of output
         channels are fetched once if they fit it, otherwise for each output. 0, the default, takes 256.
@@ -337,10 +342,12 @@ class AcceleratorConfig:
         if self.weight_store is WeightStore.SHARED and self.weight_source is WeightSource.ROM:
             raise ValueError("weight_store must be wide where weights are built in (weight_source = rom), not shared")
         if self.weight_source is WeightSource.FLASH:
-            if self.weight_store is not WeightStore.SHARED:
-                raise ValueError(f"weight_store must be shared for weight_source = flash, not {self.weight_store!s}")
-            if self.element_bits != 8:
+            if self.weight_store is WeightStore.WIDE:
+                raise ValueError("weight_store must be shared or flash for weight_source = flash, not wide")
+            if self.weight_store is WeightStore.SHARED and self.element_bits != 8:
                 raise ValueError(f"activation_bits must be 8 for weight_source = flash, not {self.activation_bits}")
+        elif self.weight_store is WeightStore.FLASH:
+            raise ValueError(f"weight_source must be flash for weight_store = flash, not {self.weight_source!s}")
         if self.flash_offset % 4096 or not 0 <= self.flash_offset < 1 << 24:
             raise ValueError(f"flash_offset must be a multiple of 4096 below 2^24, not {self.flash_offset!r}")
 
@@ -509,7 +516,16 @@ class AcceleratorConfig:
         """Bits of memory from one weight word to the next."""
         if self.weight_store is WeightStore.SHARED:
             return self.row_bits << (self.word_rows - 1).bit_length()
+        if self.weight_store is WeightStore.FLASH:
+            return -(-self.word_bits // 8) * 8
         return self.word_bits
+
+    @property
+    def buffer_shape(self) -> tuple[int, int]:
+        """Bits of a word of the weight buffer, and of the parts in which words arrive."""
+        if self.weight_store is WeightStore.FLASH:
+            return self.stored_bits, 8
+        return self.word_rows * self.row_bits, self.row_bits
 
     @property
     def memory_elements(self) -> int:
@@ -535,6 +551,8 @@ class AcceleratorConfig:
     @property
     def _reachable_bytes(self) -> int:
         """Bytes of the weight memory that 2^21 accesses of the host reach."""
+        if self.weight_store is WeightStore.FLASH:
+            return (1 << 24) - self.flash_offset - _FLASH_OVERHEAD
         return ((1 << 21) // self.pieces) * self.stored_bits // 8
 
     @property

@@ -7,10 +7,11 @@ group that is larger than the buffer, the window moves along with the array, and
 """
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.flash_copier import HEADER_BYTES
 from zeropoint_hw.layout import delay
 from zeropoint_hw.loops import InputAddress
 from zeropoint_hw.memory import ActivationMemory
@@ -189,4 +190,75 @@ class SharedStore(wiring.Component):
             m.d.sync += arriving.eq(step(arriving))
         with m.Elif(~pending):
             m.d.sync += arriving.eq(row)
+        return m
+
+
+class FlashStore(wiring.Component):
+    """Streams weight words from a SPI flash, which holds them one after the other, byte by byte.
+
+    Parameters
+    ----------
+    config
+        Gives the sizes of weight words and buffer, and the image's place.
+
+    Members
+    -------
+    seek, seek_address, wanted, arrives
+        As :class:`WeightWindow` has them, the other way round.
+    start, address, bytes
+        As :class:`~zeropoint_hw.spi_flash.FlashReader` has them, the other way round.
+    write_enable, write_address, write_piece, write_data : Out
+        What goes where in the buffer.
+    """
+
+    #: Cycles from one in which a byte is taken to that in which it may be written over a word that the array has just
+    #: taken, and not yet read.
+    SETTLING = 6
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "seek": In(1),
+                "seek_address": In(range(config.weight_words)),
+                "wanted": In(1),
+                "arrives": Out(1),
+                "start": Out(1),
+                "address": Out(24),
+                "bytes": In(stream.Signature(8)),
+                "write_enable": Out(1),
+                "write_address": Out(range(config.weight_buffer)),
+                "write_piece": Out(range(config.stored_bits // 8)),
+                "write_data": Out(8),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        size = self._config.stored_bits // 8
+        # After a jump a byte may be on offer that belongs to what was read before.
+        stale = Signal(3)
+        taken, last = self.bytes.valid & self.bytes.ready, self.write_piece == size - 1
+        room = self.wanted & delay(m, self.wanted, self.SETTLING, "wanted")
+        m.d.comb += [
+            self.bytes.ready.eq((stale == 0) & ~self.seek & (room | (self.write_piece != 0))),
+            self.arrives.eq(taken & last),
+            self.write_enable.eq(taken),
+            self.write_data.eq(self.bytes.payload),
+        ]
+        m.d.sync += self.start.eq(self.seek)
+        with m.If(self.seek):
+            first = self._config.flash_offset + HEADER_BYTES
+            m.d.sync += [
+                self.address.eq(self.seek_address * size + first),
+                self.write_address.eq(self.seek_address),
+                self.write_piece.eq(0),
+                stale.eq(4),
+            ]
+        with m.Else():
+            with m.If(stale != 0):
+                m.d.sync += stale.eq(stale - 1)
+            with m.If(taken):
+                m.d.sync += self.write_piece.eq(Mux(last, 0, self.write_piece + 1))
+                m.d.sync += self.write_address.eq(self.write_address + last)
         return m

@@ -230,7 +230,12 @@ def test_is_frozen():
             ValueError,
             "weight_buffer must be a power of two from 2 to 4096 for weight_store = shared, not 24",
         ),
-        ({"weight_source": "flash"}, ValueError, "weight_store must be shared for weight_source = flash, not wide"),
+        (
+            {"weight_source": "flash"},
+            ValueError,
+            "weight_store must be shared or flash for weight_source = flash, not wide",
+        ),
+        ({"weight_store": "flash"}, ValueError, "weight_source must be flash for weight_store = flash, not ram"),
         ({"flash_offset": 100}, ValueError, "flash_offset must be a multiple of 4096 below 2^24, not 100"),
         ({"weight_buffer": 16}, ValueError, "weight_buffer must be 0 for weight_store = wide, not 16"),
         ({"activation_ports": 3}, ValueError, "activation_ports must be 1 or 2, not 3"),

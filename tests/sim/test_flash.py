@@ -70,14 +70,25 @@ def test_words_that_do_not_fill_their_rows_are_filled_up(tmp_path):
     assert (tmp_path / "flash.bin").read_bytes() == flash_image(program)
 
 
-def test_networks_run_on_weights_from_flash():
-    model, program = compiled()
+STREAMED = replace(CONFIG, weight_store="flash", activation_ports=2)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, STREAMED, replace(STREAMED, weight_buffer=2, activation_ports=1)],
+    ids=["copied", "streamed", "streamed-through-two-words"],
+)
+def test_networks_run_on_weights_from_flash(config):
+    model, program = compiled(config=config)
     x = random_input(model, 2)
     tensors = golden.run_tensors(model, x)
     result = simulate(program, x, tensors[model.output], engine="amaranth", golden_tensors=tensors)
     assert (result.mismatches, result.exact) == (0, 2)
     assert result.stalls["memory"] > 0
     assert sum(result.stalls.values()) == result.cycles[-1]
+    if config.weight_store == "flash":
+        # A bit in two cycles, and every word at least once.
+        assert result.stalls["memory"] > 16 * program.weight_bytes
 
 
 def opened(program, image):
@@ -87,9 +98,10 @@ def opened(program, image):
     return transport, lambda: Driver(transport, program)
 
 
-@pytest.mark.parametrize("place", [0, 3, 4, 8, 20, -5, -4, -1])
-def test_a_damaged_image_is_refused_and_nothing_runs(place):
-    _, program = compiled()
+@pytest.mark.parametrize("config", [CONFIG, STREAMED], ids=["copied", "streamed"])
+@pytest.mark.parametrize("place", [0, 4, 8, -5, -1])
+def test_a_damaged_image_is_refused_and_nothing_runs(place, config):
+    _, program = compiled(config=config)
     image = bytearray(flash_image(program))
     image[place] ^= 0x10
     transport, driver = opened(program, bytes(image))

@@ -14,7 +14,7 @@ from zeropoint.compiler.loading import host_writes
 from zeropoint.compiler.program import Buffer, Program
 from zeropoint.errors import ZeropointError
 from zeropoint.host.transport import Transport
-from zeropoint_hw.config import WeightSource
+from zeropoint_hw.config import WeightSource, WeightStore
 from zeropoint_hw.isa import (
     IDENTIFICATION,
     LOG_PIECES,
@@ -31,7 +31,7 @@ _OVERHEAD = 256
 #: More cycles than a flash takes to wake up, and to give a byte.
 _WAKE_CYCLES, _BYTE_CYCLES = 10_000, 32
 #: Cycles that it may take until the first of an output's weights are there.
-_JUMP = 16
+_JUMP, _SEEK = 16, 256
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,8 @@ class Driver:
         outputs *= instruction.pool_rows * instruction.pool_columns
         words = instruction.taps_y * instruction.taps_x * -(-instruction.run // self._config.lanes)
         if self._config.buffered:
-            words = words * (1 + self._config.word_rows) + _JUMP
+            streams = self._config.weight_store is WeightStore.FLASH
+            arriving = _BYTE_CYCLES * self._config.stored_bits // 8 if streams else self._config.word_rows
+            words = words * (1 + arriving) + (_SEEK if streams else _JUMP)
         writes = instruction.beats if self._config.activation_ports == 1 else 0
         return outputs * (words + instruction.idle + writes) + _OVERHEAD
