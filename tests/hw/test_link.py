@@ -29,7 +29,7 @@ class Story:
     """A host that has opened a session, and says what comes back."""
 
     def __init__(self, wire, dut):
-        self.wire, self.bus, self.sequence = wire, dut.bus, 0
+        self.wire, self.bus, self.link, self.sequence = wire, dut.bus, dut.link, 0
         self.ctx = wire._ctx
 
     async def ask(self, request, arguments=b"", sequence=None):
@@ -206,6 +206,30 @@ def test_a_run_is_answered_when_it_is_done():
         assert answer.status == Status.DONE
 
     tell(story, busy_cycles=3000)
+
+
+def test_without_whole_weights_nothing_runs():
+    async def story(host):
+        await host.write(WORDS, b"abcd")
+        await host.done(Request.LOADED, HASH)
+        # They are being copied.
+        host.ctx.set(host.link.hold, 1)
+        await host.wire.send(encode(host.sequence, Request.RUN, HASH))
+        await host.wire.cycles(3000)
+        assert not host.wire.received
+        assert host.ctx.get(host.bus.runs) == 0
+        # They are damaged.
+        host.ctx.set(host.link.unusable, 1)
+        host.ctx.set(host.link.hold, 0)
+        (answer,) = await host.wire.answers(1)
+        assert (answer.sequence, answer.status) == (host.sequence, Status.WEIGHTS)
+        assert (await host.ask(Request.STEP, HASH)).status == Status.WEIGHTS
+        assert host.ctx.get(host.bus.runs) == 0
+        host.ctx.set(host.link.unusable, 0)
+        await host.done(Request.RUN, HASH)
+        assert host.ctx.get(host.bus.runs) == 1
+
+    tell(story)
 
 
 def test_what_comes_during_a_run_waits():
