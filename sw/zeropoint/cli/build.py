@@ -10,7 +10,7 @@ import click
 from zeropoint.cli import terminal
 from zeropoint.cli.options import PATH, Configured, config_options, load_quantized, model_argument
 from zeropoint.compiler import compile_model, storage, verify_program
-from zeropoint.compiler.flash_image import flash_image
+from zeropoint.compiler.flash_image import FLASH_IMAGE, flash_image
 from zeropoint.compiler.options import to_toml
 from zeropoint.compiler.trim import trim
 from zeropoint.errors import ZeropointError
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 #: The accelerator's configuration, for "compile --config".
 CONFIG = "config.toml"
-#: The image of the weights, if they come from flash.
-FLASH_IMAGE = "flash.bin"
 
 #: How much longer placing a seed takes than synthesis, for the progress bar.
 _SEED_SHARE = 4.0

@@ -9,6 +9,7 @@ from zeropoint.cli.compile import print_memories
 from zeropoint.cli.options import PATH, Configured, config_options, load_quantized, model_argument, trim_option
 from zeropoint.compiler import compile_model, storage, verify_program
 from zeropoint.compiler.datasheet import datasheet
+from zeropoint.compiler.flash_image import FLASH_IMAGE, flash_image
 from zeropoint.compiler.loading import load_file
 from zeropoint.compiler.trim import trim
 from zeropoint.files import atomic_folder, check_apart
@@ -29,7 +30,8 @@ def command(ctx: click.Context, model: Path, output: Path, configured: Configure
 
     The folder holds what "compile" writes, so that "simulate --program" runs it, and besides: zeropoint.v, the
     accelerator (with the weights in it if --weight-source is rom); load.mem, the writes to the host bus that load the
-    program (if it is ram); and README.md, which says what ports there are and how to use them.
+    program (if it is ram); flash.bin, which belongs into the SPI flash (if it is flash); and README.md, which says what
+    ports there are and how to use them.
     """
     check_apart(output, model, ctx.params["config"])
     network = load_quantized(model)
@@ -38,15 +40,18 @@ def command(ctx: click.Context, model: Path, output: Path, configured: Configure
     verify_program.verify(program)
 
     # Imported here, as Amaranth takes long to import.
+    from zeropoint_hw.accelerator import Accelerator
     from zeropoint_hw.verilog import to_verilog
-    from zeropoint_sim.design import accelerator
+    from zeropoint_sim.design import rom
 
     with atomic_folder(output) as target:
         files = storage.files_of(program) | {DATASHEET: datasheet(program, VERILOG, LOAD).encode()}
         if program.config.weight_source is WeightSource.RAM:
             files[LOAD] = load_file(program)
+        if program.config.weight_source is WeightSource.FLASH:
+            files[FLASH_IMAGE] = flash_image(program)
         with terminal.progress("Writing Verilog", 1):
-            files[VERILOG] = to_verilog(accelerator(program)).encode()
+            files[VERILOG] = to_verilog(Accelerator(program.config, rom(program))).encode()
         for name, data in files.items():
             (target / name).write_bytes(data)
     print_memories(program)

@@ -1,6 +1,8 @@
 """What a folder of Verilog says of itself: files, ports, and how a host loads and runs the accelerator."""
 
+from zeropoint.compiler.flash_image import FLASH_IMAGE
 from zeropoint.compiler.program import Buffer, Program
+from zeropoint_hw.config import WeightSource
 from zeropoint_hw.isa import ADDRESS_WIDTH, REGION_SHIFT, Command, Region, Register, address
 
 #: Name, direction, bits and meaning of each port.
@@ -13,6 +15,16 @@ PORTS = (
     ("host__read", "input", 1, "reads in this cycle; not together with `host__write`"),
     ("host__read_valid", "output", 1, "`host__read_data` answers the oldest read without an answer yet"),
     ("host__read_data", "output", 32, "data read"),
+)
+
+#: Those of accelerators with a SPI flash.
+FLASH_PORTS = (
+    ("flash__select", "output", 1, "the SPI flash is selected: its pin CS is the inverse"),
+    ("flash__clock", "output", 1, "its clock, low between bits"),
+    ("flash__data_out", "output", 1, "to its data input"),
+    ("flash__data_in", "input", 1, "from its data output"),
+    ("copying", "output", 1, "weights are being copied or checked; nothing runs"),
+    ("damaged", "output", 1, "there are no whole weights in the flash; nothing runs"),
 )
 
 
@@ -28,6 +40,8 @@ def datasheet(program: Program, verilog: str, load: str) -> str:
     """
     config = program.config
     kept = config.built_in
+    flash = config.weight_source is WeightSource.FLASH
+    ports = PORTS + FLASH_PORTS if flash else PORTS
     status = address(Region.CONTROL, Register.STATUS)
     lines = [
         f"# Accelerator for network '{_plain(program.name)}'",
@@ -38,7 +52,7 @@ def datasheet(program: Program, verilog: str, load: str) -> str:
         "",
         "| port | direction | bits | meaning |",
         "|---|---|---|---|",
-        *(f"| `{name}` | {direction} | {bits} | {meaning} |" for name, direction, bits, meaning in PORTS),
+        *(f"| `{name}` | {direction} | {bits} | {meaning} |" for name, direction, bits, meaning in ports),
         "",
         "A write takes one cycle, and so does a read; there are no wait states. Reads are answered in order, a fixed",
         "number of cycles later. While a program runs, only the control region may be accessed.",
@@ -57,7 +71,10 @@ def datasheet(program: Program, verilog: str, load: str) -> str:
     ]
     steps = [
         f"Hold `rst` low; registers start as `{verilog}` says, and where they do not, after a cycle of `rst`.",
-        "Program, parameters, weights and tables are built in: there is nothing to load."
+        f"Program, parameters and tables are built in; weights are those of `{FLASH_IMAGE}`, which the SPI flash holds "
+        f"from byte `0x{config.flash_offset:06x}` on. Wait until `0x{status:06x}` reads 0; 2 says that they are damaged."
+        if flash
+        else "Program, parameters, weights and tables are built in: there is nothing to load."
         if kept
         else f"Load: make the writes of `{load}` in any order, each line 24 bits of address and 32 bits of data. "
         "The same contents, by memory, are in the images (`.mem`, `.hex`, `.mif`, `.coe`, `.bin`).",

@@ -19,6 +19,9 @@ import numpy.typing as npt
 from zeropoint.compiler.program import Program
 from zeropoint.files import atomic_write
 
+#: The file of an image beside what it belongs to.
+FLASH_IMAGE = "flash.bin"
+
 #: What an image begins with.
 MAGIC = b"ZPW1"
 _NUMBER_BYTES = 4

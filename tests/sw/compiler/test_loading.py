@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from support.programs import make_program
 
-from zeropoint.compiler.datasheet import PORTS, datasheet
+from zeropoint.compiler.datasheet import FLASH_PORTS, PORTS, datasheet
 from zeropoint.compiler.loading import host_writes, load_file
 from zeropoint_hw.config import WeightSource
 from zeropoint_hw.isa import Region, address
@@ -45,6 +45,14 @@ def test_the_datasheet_says_what_an_integrator_needs():
     assert "Softmax ('softmax')" in text
     built_in = replace(program, config=replace(program.config, weight_source=WeightSource.ROM))
     assert "load.mem" not in datasheet(built_in, "top.v", "load.mem")
+    assert "flash" not in datasheet(built_in, "top.v", "load.mem")
+    fields = {"weight_source": "flash", "weight_store": "shared", "activation_ports": 1, "flash_offset": 0x200000}
+    in_flash = replace(program, config=replace(program.config, **fields))
+    text = datasheet(in_flash, "top.v", "load.mem")
+    for name, direction, bits, _ in PORTS + FLASH_PORTS:
+        assert f"| `{name}` | {direction} | {bits} |" in text
+    assert "`flash.bin`, which the SPI flash holds from byte `0x200000` on" in text
+    assert "load.mem" not in text
 
 
 def test_names_are_only_text_there():
