@@ -263,6 +263,7 @@ class DocumentedRam:
         return before
 
 
+@pytest.mark.slow
 def test_the_block_ram_is_the_documented_one():
     dut = BlockRams()
     rng = random.Random(3)
@@ -328,7 +329,7 @@ def unsigned(cells):
         dsp["connections"]["SIGNEDA"] = ["0"]
 
 
-@pytest.mark.parametrize("kind", ["ecp5", "ice40"])
+@pytest.mark.parametrize("kind", ["ecp5", pytest.param("ice40", marks=pytest.mark.slow)])
 def test_a_multiplier_without_a_sign_is_seen(kind):
     check_products(partial(verilog, kind=kind))
     with pytest.raises(AssertionError, match="Mismatched elements"):
@@ -368,6 +369,7 @@ TABLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "cell", "parameter", "pins"), TABLES)
 def test_a_flipped_bit_of_a_look_up_table_is_seen(kind, cell, parameter, pins):
     check_counter(partial(verilog, kind=kind))
@@ -395,6 +397,7 @@ def check_rom(make_verilog):
     np.testing.assert_array_equal(got[dut.READ_LATENCY :], ROM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "cell", "parameter"), [("ecp5", "DP16KD", "INITVAL_00"), ("ice40", "SB_RAM40", "INIT_0")]
 )
@@ -407,6 +410,7 @@ def test_a_flipped_bit_of_a_rom_is_seen(kind, cell, parameter):
         check_rom(partial(changed, kind=kind, change=change))
 
 
+@pytest.mark.slow
 def test_a_mode_that_has_no_model_is_refused():
     def unusual(cells):
         cells["dsp"]["parameters"]["SOURCEB_MODE"] = "HIGHSPEED"
