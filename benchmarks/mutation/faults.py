@@ -12,7 +12,7 @@ import pkgutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,20 @@ class Place:
 class Fault:
     """A fault: ``change`` at the node of the statement's expression to which ``path`` leads.
 
-    ``kind`` groups changes; ``change`` is unique among those of a node.
+    ``kind`` groups changes; ``change`` is unique among those of a node. Constants and ranges of bits differ from one
+    configuration to another: there, ``step`` says in which direction they are off, in any configuration.
     """
 
     place: Place
     path: tuple[int, ...]
     kind: str
     change: str
+    step: int = field(default=0, compare=False)
+
+    @property
+    def slip(self) -> tuple[tuple[int, ...], str, object]:
+        """What the fault is in any configuration."""
+        return (self.path, self.kind, self.step or self.change)
 
     def __str__(self) -> str:
         place = self.place
@@ -85,7 +92,8 @@ class Fault:
 
 # What can be wrong with an expression.
 
-Change = tuple[str, str, Callable[[], Value]]
+#: Kind, description, what makes the faulty value, and the step of what is off by one.
+Change = tuple[str, str, Callable[[], Value], int]
 
 
 def _fit(value: Value, shape: Shape) -> Value:
@@ -101,7 +109,7 @@ def _of_constant(node: Const) -> Iterator[Change]:
     shape = node.shape()
     steps = (1,) if shape.width == 1 else (1, -1)
     for step in steps:
-        yield "wrong constant", f"{node.value}{step:+d}", lambda step=step: Const(node.value + step, shape)
+        yield "wrong constant", f"{node.value}{step:+d}", lambda step=step: Const(node.value + step, shape), step
 
 
 def _of_operator(node: Operator) -> Iterator[Change]:
@@ -109,38 +117,38 @@ def _of_operator(node: Operator) -> Iterator[Change]:
     if operator in ("+", "-", "&", "|", "^", "*") and len(operands) == 2:
         a, b = operands
         if not isinstance(b, Const):
-            yield "dropped operand", f"without the second operand of {operator}", lambda: a
+            yield "dropped operand", f"without the second operand of {operator}", lambda: a, 0
         if operator != "-" and not isinstance(a, Const):
-            yield "dropped operand", f"without the first operand of {operator}", lambda: b
+            yield "dropped operand", f"without the first operand of {operator}", lambda: b, 0
     if operator in ("-", "<", "<=", ">", ">=") and len(operands) == 2:
-        yield "swapped operands", f"operands of {operator} swapped", lambda: Operator(operator, operands[::-1])
+        yield "swapped operands", f"operands of {operator} swapped", lambda: Operator(operator, operands[::-1]), 0
     if operator in ("~", "-") and len(operands) == 1:
-        yield "dropped operand", f"without {operator}", lambda: operands[0]
+        yield "dropped operand", f"without {operator}", lambda: operands[0], 0
     if operator in ("<<", ">>") and not isinstance(operands[1], Const):
-        yield "off by one", f"{operator} by one more", lambda: Operator(operator, [operands[0], operands[1] + 1])
+        yield "off by one", f"{operator} by one more", lambda: Operator(operator, [operands[0], operands[1] + 1]), 0
     if operator in _OTHERS and (operator[0] == "r" or len(operands) == 2):
         other, kind = _OTHERS[operator]
-        yield kind, f"{other} for {operator}", lambda: Operator(other, operands)
+        yield kind, f"{other} for {operator}", lambda: Operator(other, operands), 0
 
 
 def _of_slice(node: Slice) -> Iterator[Change]:
     whole, start, stop = node.value, node.start, node.stop
     if stop < len(whole):
-        yield "off by one", f"bits {start + 1}:{stop + 1}", lambda: whole[start + 1 : stop + 1]
+        yield "off by one", f"bits {start + 1}:{stop + 1}", lambda: whole[start + 1 : stop + 1], 1
     if start > 0:
-        yield "off by one", f"bits {start - 1}:{stop - 1}", lambda: whole[start - 1 : stop - 1]
+        yield "off by one", f"bits {start - 1}:{stop - 1}", lambda: whole[start - 1 : stop - 1], -1
 
 
 def _of_choice(node: SwitchValue) -> Iterator[Change]:
     if len(node.cases) == 2:
         (first, one), (second, other) = node.cases
-        yield "swapped operands", "choices swapped", lambda: SwitchValue(node.test, [(first, other), (second, one)])
-        yield "dropped operand", "always the first choice", lambda: one
-        yield "dropped operand", "always the second choice", lambda: other
+        yield "swapped operands", "choices swapped", lambda: SwitchValue(node.test, [(first, other), (second, one)]), 0
+        yield "dropped operand", "always the first choice", lambda: one, 0
+        yield "dropped operand", "always the second choice", lambda: other, 0
 
 
 def _of_value(node: Value) -> Iterator[Change]:
-    """Yield the kind, the description and the maker of what may stand for an expression by a slip."""
+    """Yield what may stand for an expression by a slip."""
     if not len(node):
         return
     if isinstance(node, Const):
@@ -159,11 +167,11 @@ def _of_whole(node: Value) -> Iterator[Change]:
         return
     if len(node) == 1:
         for value in (0, 1):
-            yield "stuck", f"stuck at {value}", lambda value=value: Const(value, 1)
-        yield "inverted", "inverted", lambda: ~node
+            yield "stuck", f"stuck at {value}", lambda value=value: Const(value, 1), 0
+        yield "inverted", "inverted", lambda: ~node, 0
     else:
-        yield "off by one", "one more", lambda: node + 1
-        yield "stuck", "stuck at 0", lambda: Const(0, len(node))
+        yield "off by one", "one more", lambda: node + 1, 0
+        yield "stuck", "stuck at 0", lambda: Const(0, len(node)), 0
 
 
 def _children(node: Value) -> tuple[Value, ...]:
@@ -296,8 +304,8 @@ def faults_of(module: str, fragment: Fragment) -> list[Fault]:
     found: list[Fault] = []
 
     def see(place: Place, value: Value) -> Value:
-        for path, (kind, change, _) in _changes(value, place.target == "if"):
-            found.append(Fault(place, path, kind, change))
+        for path, (kind, change, _, step) in _changes(value, place.target == "if"):
+            found.append(Fault(place, path, kind, change, step))
         if place.target != "if":
             found.append(Fault(place, (), LOST, LOST))
         return value
@@ -328,10 +336,13 @@ def insert(module: str, fragment: Fragment, faults: Mapping[int, Fault], selecto
         wanted = [(number, fault) for number, fault in by_place.get(place, ()) if fault.kind != LOST]
         if not wanted:
             return value
-        makers = {(path, change): make for path, (_, change, make) in _changes(value, place.target == "if")}
+        makers = {
+            (path, kind, step or change): make
+            for path, (kind, change, make, step) in _changes(value, place.target == "if")
+        }
         others = []
         for number, fault in wanted:
-            if (make := makers.get((fault.path, fault.change))) is not None:
+            if (make := makers.get(fault.slip)) is not None:
                 others.append((number, _replaced(value, _at(value, fault.path), make())))
         done.update(number for number, _ in others)
         if selector is None:

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ class Runs:
     ) -> None:
         self._faults, self._tests, self._around, self._told = faults, tests, around, told
         self._known, self._patience = known, patience
-        self._kills: dict[str, int] = {}
+        self._kills: Counter[tuple[str, str]] = Counter()
         self._reports: list[Any] = []
         self.verdicts: dict[int, Verdict] = {}
         self.problem = ""
@@ -133,7 +134,13 @@ class Runs:
     def _decided(self, number: int, items: Sequence[Any], budget: float) -> bool:
         """Run tests on a fault, those that have not run yet; return whether it is known now what becomes of it."""
         blind = self._known.blind.setdefault(str(self._faults[number]), [])
-        new = sorted((item for item in items if item.nodeid not in blind), key=self._rank)
+        module = self._faults[number].place.module
+
+        def rank(item: Any) -> float:
+            """Order tests: those first that are quick and have seen much of the module."""
+            return self._known.seconds.get(item.nodeid, _GUESS) / (1 + self._kills[module, item.nodeid])
+
+        new = sorted((item for item in items if item.nodeid not in blind), key=rank)
         answer = self._forked(number, new, budget)
         if answer["ended"] > 0:
             self.problem = f"a test run ended with {answer['ended']} on {self._faults[number]}"
@@ -142,6 +149,7 @@ class Runs:
         passed = {test: seconds for test, seconds in answer["seconds"].items() if test != verdict.test}
         self._known.seconds |= passed
         blind += passed
+        self._kills[module, verdict.test] += 1
         if verdict.test and not self._passes(next(item for item in items if item.nodeid == verdict.test)):
             self.problem = f"{verdict.test} fails without a fault"
         if not verdict.detected and len(passed) < len(new):
@@ -150,14 +158,9 @@ class Runs:
         self._told(number, verdict)
         return True
 
-    def _rank(self, item: Any) -> float:
-        """Return what orders tests: those first that are quick and have seen much."""
-        return self._known.seconds.get(item.nodeid, _GUESS) / (1 + self._kills.get(item.nodeid, 0))
-
     def _passes(self, item: Any) -> bool:
         """Return whether a test that has failed passes without a fault, which is tried once."""
         test = item.nodeid
-        self._kills[test] = self._kills.get(test, 0) + 1
         if test not in self._known.passing:
             answer = self._forked(0, [item], float("inf"))
             if answer["failed"] or answer["ended"]:

@@ -262,7 +262,13 @@ def check_parameters(dut, count, channels, first_writes=()):
             ctx.set(dut.write_enable, 1)
             await ctx.tick()
         if first_writes:
+            # What is on the bus without an access is not written.
             ctx.set(dut.write_enable, 0)
+            for channel, piece, value in first_writes:
+                ctx.set(dut.write_channel, channel)
+                ctx.set(dut.write_piece, piece)
+                ctx.set(dut.write_data, (value ^ 0x5A5A5A5A) & 0xFFFFFFFF)
+                await ctx.tick()
         for cycle in range(words + WordMemory.READ_LATENCY):
             if cycle >= WordMemory.READ_LATENCY:
                 start = (cycle - WordMemory.READ_LATENCY) * count
