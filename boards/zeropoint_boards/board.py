@@ -34,8 +34,9 @@ class Board:
         log2 of the bytes that the link receives while the accelerator works; 12 keeps the line busy.
     programmer
         What openFPGALoader calls the board; nothing if it does not know it.
-    loading
-        What to do with the bitstream ``{file}`` then.
+    loading, weights_loading
+        What to do then with the bitstream ``{file}``, and with an image of weights that goes to the flash from byte
+        ``{offset}`` on.
     uart
         The resource with the pins ``rx`` and ``tx`` that lead to the host.
     led
@@ -54,6 +55,7 @@ class Board:
     buffer_bits: int = 12
     programmer: str = ""
     loading: str = ""
+    weights_loading: str = ""
     uart: tuple[str, int] = ("uart", 0)
     led: tuple[str, int] | tuple[str, int, str] | None = ("led", 0)
     note: str = ""

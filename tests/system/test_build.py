@@ -176,6 +176,38 @@ def test_a_bitstream_is_put_on_a_board(project, tmp_path, monkeypatch):
     assert "cannot read" in zeropoint_command("program", tmp_path / "nosuch").error()
 
 
+@pytest.fixture
+def from_flash(model):
+    """Return a function that makes a project whose weights come from flash, with what looks like its bitstream."""
+
+    def make(board):
+        folder = model.parent / board
+        zeropoint_command("build", model, "--board", board, "--no-run", "-o", folder).done()
+        assert storage.load(folder).config.weight_source == "flash"
+        assert (folder / "flash.bin").is_file()
+        with_bitstream(folder)
+        return folder
+
+    return make
+
+
+def test_weights_go_to_the_flash_first(from_flash, tmp_path, monkeypatch):
+    folder = from_flash("icebreaker")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = zeropoint_command("program", folder).error()
+    assert f"-b ice40_generic -f -o {1 << 20} {folder / 'flash.bin'} && openFPGALoader -b ice40_generic" in told
+    loader(tmp_path)
+    zeropoint_command("program", folder).done()
+    assert (tmp_path / "told").read_text().split()[-1] == str(folder / "top.bit")
+
+
+def test_a_board_that_the_loader_does_not_know(from_flash):
+    folder = from_flash("upduino_v3")
+    message = zeropoint_command("program", folder).error()
+    assert f"iceprog -o {1 << 20} {folder / 'flash.bin'}, and write the bitstream" in message
+    assert message.endswith(f"iceprog {folder / 'top.bit'}")
+
+
 def run(folder, port, *options):
     files = ("--input", folder.parent / "x.npy", "--output", folder.parent / "y.npy")
     return zeropoint_command("run", folder, "--port", port, *files, *options)

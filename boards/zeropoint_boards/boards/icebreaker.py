@@ -5,7 +5,7 @@ from amaranth_boards.icebreaker import ICEBreakerPlatform
 from zeropoint_boards.board import Board
 from zeropoint_boards.devices import DEVICES
 
-#: What leaves room for an array of 4 × 4 in 5,280 look-up tables and eight DSP blocks, two products in each.
+#: An array of 4 × 4 in eight DSP blocks, two products in each; weights and activations are together in SPRAM.
 ULTRAPLUS = {
     "lanes": 4,
     "columns": 4,
@@ -16,6 +16,10 @@ ULTRAPLUS = {
     "requantizers": 1,
     "prefetch": False,
     "log": False,
+    "memory_registers": False,
+    "activation_ports": 1,
+    "weight_store": "shared",
+    "weight_source": "flash",
 }
 
 BOARDS = (

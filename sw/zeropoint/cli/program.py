@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from zeropoint.cli import terminal
+from zeropoint.cli.build import FLASH_IMAGE
 from zeropoint.cli.options import PATH
+from zeropoint.compiler import storage
 from zeropoint.errors import ZeropointError
 
 #: The program that does it, for nearly every board.
@@ -20,7 +22,8 @@ LOADER = "openFPGALoader"
 def command(folder: Path, flash: bool) -> None:
     """Put the bitstream in DIR, which "build" wrote, on the board that it was built for, with openFPGALoader.
 
-    Where that is not installed, the command says what to do instead.
+    Weights that the board reads from its flash are written there first. Where openFPGALoader is not installed, the
+    command says what to do instead.
     """
     from zeropoint_boards import boards, record
 
@@ -33,18 +36,25 @@ def command(folder: Path, flash: bool) -> None:
     file = folder / built.bitstream
     if not file.is_file():
         raise ZeropointError(f"'{file}' is not there; build the model again")
+    image = folder / FLASH_IMAGE
+    offset = storage.load(folder).config.flash_offset if image.is_file() else None
     if not board.programmer:
-        raise ZeropointError(f"{LOADER} does not know {board.title}; {board.loading.format(file=file)}")
-    call = [LOADER, "-b", board.programmer, *(["-f"] if flash else []), str(file)]
+        weights = "" if offset is None else f"{board.weights_loading.format(file=image, offset=offset)}, and "
+        raise ZeropointError(f"{LOADER} does not know {board.title}; {weights}{board.loading.format(file=file)}")
+    calls = [] if offset is None else [[LOADER, "-b", board.programmer, "-f", "-o", str(offset), str(image)]]
+    calls.append([LOADER, "-b", board.programmer, *(["-f"] if flash else []), str(file)])
     found = shutil.which(LOADER)
     if found is None:
         raise ZeropointError(
             f"{LOADER} is not installed; install it (Debian and Ubuntu: apt install openfpgaloader; others: "
-            f"https://trabucayre.github.io/openFPGALoader) and run: {' '.join(call)}"
+            f"https://trabucayre.github.io/openFPGALoader) and run: {' && '.join(map(' '.join, calls))}"
         )
     if board.note:
         terminal.note(board.note)
-    status = subprocess.run([found, *call[1:]], check=False).returncode
-    if status:
-        raise ZeropointError(f"{LOADER} failed with status {status}; is {board.title} connected, and may you use it?")
+    for call in calls:
+        status = subprocess.run([found, *call[1:]], check=False).returncode
+        if status:
+            raise ZeropointError(
+                f"{LOADER} failed with status {status}; is {board.title} connected, and may you use it?"
+            )
     terminal.note(f"{board.title} runs {file}")
