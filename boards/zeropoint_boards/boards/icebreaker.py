@@ -14,6 +14,8 @@ ULTRAPLUS = {
     "unsigned_activations": False,
     "requantizer": "serial",
     "requantizers": 1,
+    "digit_bits": 4,
+    "window_taps": 1,
     "prefetch": False,
     "log": False,
     "memory_registers": False,

@@ -21,7 +21,7 @@ def configure(
     """Return the configuration with these fields.
 
     ``defaults`` has fields that count where neither ``entries`` nor the network say otherwise; of requantizers there
-    are no more than the array can have.
+    are no more than the array can have, and ``digit_bits`` count for serial ones.
 
     Where they are not given (a width of 0 counts as not given), the kind of PE is ``shift`` for a network whose weights
     are all powers of two, ``mixed`` for one in which some are, ``minifloat`` for minifloats, and ``mac`` for all
@@ -69,4 +69,6 @@ def configure(
     if "requantizers" in defaults and "requantizers" not in entries:
         array = AcceleratorConfig.from_dict({name: together[name] for name in ("lanes", "columns") if name in together})
         together["requantizers"] = min(defaults["requantizers"], array.channels)
+    if "digit_bits" not in entries and together.get("requantizer") != RequantizerKind.SERIAL:
+        together.pop("digit_bits", None)
     return AcceleratorConfig.from_dict(together)

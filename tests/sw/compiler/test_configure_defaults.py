@@ -19,3 +19,10 @@ def test_there_are_no_more_requantizers_than_the_array_can_have():
     model, _ = small_network()
     assert configure(model, {"lanes": 1}, BOARD).requantizers == 1
     assert configure(model, {"requantizers": 4}, BOARD).requantizers == 4
+
+
+def test_bits_of_a_serial_requantizers_digits_are_for_serial_requantizers():
+    model, _ = small_network()
+    board = BOARD | {"requantizer": "serial", "digit_bits": 4}
+    assert configure(model, {}, board).digit_bits == 4
+    assert configure(model, {"requantizer": "multiplier"}, board).digit_bits == 0
