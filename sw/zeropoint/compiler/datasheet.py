@@ -72,7 +72,7 @@ def datasheet(program: Program, verilog: str, load: str) -> str:
     steps = [
         f"Hold `rst` low; registers start as `{verilog}` says, and where they do not, after a cycle of `rst`.",
         f"Program, parameters and tables are built in; weights are those of `{FLASH_IMAGE}`, which the SPI flash holds "
-        f"from byte `0x{config.flash_offset:06x}` on. Wait until `0x{status:06x}` reads 0; 2 says that they are damaged."
+        f"from byte `0x{config.flash_offset:06x}` on. Wait until `0x{status:06x}` reads 0; 2 means they are damaged."
         if flash
         else "Program, parameters, weights and tables are built in: there is nothing to load."
         if kept
