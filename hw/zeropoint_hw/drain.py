@@ -85,7 +85,7 @@ class Drain(wiring.Component):
         asked_level: Value = Mux(self.done, self.done_level, level)
         if serial:
             asked, asked_last, asked_level = goes, left == 0, level
-        group, address = Signal.like(self.parameter_address), Signal.like(self.parameter_address)
+        group, address = (Signal.like(self.parameter_address, name=name) for name in ("group", "address"))
         m.d.comb += self.parameter_address.eq(address)
         with m.If(self.start):
             m.d.sync += [group.eq(i.parameter_base), address.eq(i.parameter_base)]

@@ -305,7 +305,7 @@ def _complaint(output: str) -> str:
 
 def _job(mode: str, depth: int, skip: int) -> str:
     """Return what SymbiYosys is to do; with ``skip``, from any state."""
-    # Yosys' prep would do more, but its wreduce has narrowed adders of signed terms that need all of their bits.
+    # Yosys' prep would do more, but with its wreduce a definition came out wrong (docs/verification.md).
     script = ["read_rtlil proof.il", "hierarchy -top proof", "proc", "flatten", "opt_expr", "opt_merge", "opt_clean"]
     options = [f"mode {mode}", f"depth {depth}", f"timeout {_LIMIT}"]
     if skip:

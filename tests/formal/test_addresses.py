@@ -143,6 +143,7 @@ def address_proof(component=InputAddress, config=CONFIG):
     return proof
 
 
+@pytest.mark.slow
 def test_addresses():
     address_proof().prove(2)
 
@@ -245,7 +246,6 @@ class TestFaultsAreSeen:
         with pytest.raises(Refuted, match="not so: "):
             address_proof(component).check(6)
 
-    @pytest.mark.slow
     def test_a_lane_too_many(self):
         component = broken(InputAddress, "self._lanes - 1 - lane", "self._lanes - 2 - lane")
         with pytest.raises(Refuted, match="not so: mask"):
@@ -256,6 +256,7 @@ class TestFaultsAreSeen:
         with pytest.raises(Refuted, match="not so: mask"):
             mask_proof(beyond=1).prove_settled(InputAddress.MASK_LATENCY)
 
+    @pytest.mark.slow
     def test_a_row_that_begins_where_the_last_one_ended(self):
         component = broken(Writer, "(at[Level.ROW], row),", "(at[Level.ROW], column),")
         with pytest.raises(Refuted, match="not so: "):

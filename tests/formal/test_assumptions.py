@@ -76,7 +76,7 @@ def broken_assumptions(config, i):
 def test_the_verifier_sees_to_what_is_assumed(config):
     rng = np.random.default_rng(5)
     accepted, refused = 0, Counter()
-    for _ in range(350):
+    for _ in range(250):
         instruction = random_loops(rng, config)
         program = make_program(
             config=config,

@@ -75,7 +75,9 @@ def multiplying_proof(monkeypatch, kind):
 MULTIPLYING = (PEKind.MAC, PEKind.FOLD, PEKind.MIXED)
 
 
-@pytest.mark.parametrize("kind", MULTIPLYING)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind is PEKind.MAC else pytest.mark.slow) for kind in MULTIPLYING]
+)
 def test_factors_and_product(monkeypatch, kind):
     multiplying_proof(monkeypatch, kind).check(1)
 
@@ -119,6 +121,11 @@ def shift_proof(formats, wrong=0):
 
 
 def test_every_code_of_shift():
+    shift_proof([(3, True)]).prove_settled(2)
+
+
+@pytest.mark.slow
+def test_every_code_of_all_formats_of_shift():
     assert {1 + zero + bits for bits, zero in CODES} == {*WEIGHT_BITS[PEKind.SHIFT], 1}
     shift_proof(CODES).prove_settled(2)
 

@@ -158,6 +158,7 @@ def receiver_proof(size_bits=4, component=FrameReceiver):
     return proof
 
 
+@pytest.mark.slow
 def test_the_receiver_uses_its_buffer_by_the_rules():
     receiver_proof().prove(2)
 
@@ -187,6 +188,7 @@ def transmitter_proof(divisor, component=UartTransmitter):
     return proof
 
 
+@pytest.mark.slow
 def test_bytes_on_the_line():
     transmitter_proof(5).prove(2)
 
