@@ -1,10 +1,13 @@
 """Which parts of a design its look-up tables and flip-flops belong to, of a flat netlist of an iCE40."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from zeropoint_boards.synthesis import Netlist
+
+_NUMBER = re.compile(r"\$\d+$")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ def parts(netlist: Netlist, depth: int = 2) -> dict[str, Part]:
     for name in top["cells"]:
         path = next((names[bit] for bit in gives[name] if bit in names), "")
         if path:
-            owners[name] = ".".join(path.split(".")[:-1][:depth]) or "top"
+            # Yosys numbers what would have a signal's name.
+            owners[name] = _NUMBER.sub("", ".".join(path.split(".")[:-1][:depth])) or "top"
     while True:
         found = {}
         for name in cells.keys() - owners.keys():

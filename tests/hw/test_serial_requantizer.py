@@ -11,7 +11,7 @@ from zeropoint_hw.serial_requantizer import SerialRequantizer
 from zeropoint_hw.shift import ShiftedRight
 from zeropoint_sim.bench import run_bench
 
-SAMPLE = 23
+SAMPLE = 41
 
 
 def serial(digit_bits, count=1, **changes):
@@ -88,12 +88,12 @@ def test_bits_are_those_of_the_golden_model(rounding, digit_bits):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rounding", Rounding)
-@pytest.mark.parametrize("digit_bits", [1, 2, 4])
+@pytest.mark.parametrize("digit_bits", [1, 4])
 def test_all_bits_are_those_of_the_golden_model(rounding, digit_bits):
     check(
         serial(digit_bits),
         rounding,
-        [(output, vectors.where(slice(0, None, 3))) for output, vectors in edge_cases(rounding)],
+        [(output, vectors.where(slice(0, None, 5))) for output, vectors in edge_cases(rounding)],
     )
 
 
