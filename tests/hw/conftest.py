@@ -45,7 +45,11 @@ NETLIST = {
     "test_addresses_and_counts",
     "test_random_instructions",
     "test_runs_to_the_end_and_again",
-    "test_words_are_written_and_read_one_after_the_other",
+    "test_beats_and_parameter_addresses",
+    "test_words_of_earlier_positions",
+    "test_parts_add_up_and_each_instruction_is_logged",
+    "test_what_is_sent_is_heard_even_if_rates_differ_a_little",
+    "test_frames_are_received_and_damaged_ones_dropped",
 }
 
 #: Variants of a test that run on Verilog in the long suite. Each builds a simulator of its own.
