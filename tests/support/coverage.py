@@ -184,8 +184,10 @@ _FULL = ("activation_bytes", "weight_bytes", "parameter_channels", "program_word
 
 _RUN: dict[str, Callable[[SimulationResult], Any]] = {
     **{f"full: {field}": partial(lambda r, field: _is_full(r.program, field), field=field) for field in _FULL},
-    "memories that the host writes": lambda r: r.program.config.weight_source is WeightSource.RAM,
-    "memories with initial contents": lambda r: r.program.config.weight_source is WeightSource.ROM,
+    **{
+        f"contents from {source}": partial(lambda r, source: r.program.config.weight_source is source, source=source)
+        for source in WeightSource
+    },
     **{
         f"weights {store}": partial(lambda r, store: r.program.config.weight_store is store, store=store)
         for store in WeightStore
@@ -193,7 +195,7 @@ _RUN: dict[str, Callable[[SimulationResult], Any]] = {
     **{f"PE {kind}": partial(lambda r, kind: r.program.config.pe is kind, kind=kind) for kind in PEKind},
     **{
         f"stall: {cause}": partial(lambda r, cause: r.stalls[cause], cause=cause)
-        for cause in ("drain", "fetch", "flush")
+        for cause in ("drain", "fetch", "flush", "memory")
     },
     "no stall: drain": lambda r: not r.stalls["drain"],
     "several instructions": lambda r: len(r.program.instructions) > 1,

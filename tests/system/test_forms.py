@@ -102,6 +102,7 @@ FORMS = {
     "sums": lambda: trimmed(sums(1)),
     "tables in a ROM": lambda: trimmed(gated(), weight_source="rom"),
     "weights in the activation memory": lambda: trimmed(gated(), weight_store="shared"),
+    "weights in a flash": lambda: trimmed(pooled(), weight_store="flash", weight_source="flash"),
 }
 
 
