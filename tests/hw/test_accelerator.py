@@ -89,13 +89,16 @@ CONFIGS = [
     accelerator_config(2, 4, 1, source=WeightSource.ROM, rows=205),
     accelerator_config(8, 2, pe=PEKind.FOLD, rows=70),
     accelerator_config(4, 4, 2, prefetch=False, memory_registers=False),
+    accelerator_config(
+        4, 4, 2, activation_ports=1, weight_store="shared", weight_buffer=8, prefetch=False, memory_registers=False
+    ),
+]
+#: What the long suite tries besides.
+LONG_CONFIGS = [
     accelerator_config(2, 2, rows=200, activation_ports=1),
     accelerator_config(4, 4, 2, activation_ports=1, weight_store="shared", weight_buffer=64),
     accelerator_config(2, 4, 1, rows=205, weight_store="shared", weight_buffer=4),
     accelerator_config(8, 2, rows=70, activation_ports=1, weight_store="shared", weight_buffer=2),
-    accelerator_config(
-        4, 4, 2, activation_ports=1, weight_store="shared", weight_buffer=8, prefetch=False, memory_registers=False
-    ),
 ]
 SLIDING_CONFIGS = [
     accelerator_config(8, 4, rows=40),
@@ -107,7 +110,9 @@ SLIDING_CONFIGS = [
 
 @pytest.mark.parametrize(
     ("kind", "config"),
-    [(Network, config) for config in CONFIGS] + [(SlidingNetwork, config) for config in SLIDING_CONFIGS],
+    [(Network, config) for config in CONFIGS]
+    + [(SlidingNetwork, config) for config in SLIDING_CONFIGS]
+    + [pytest.param(Network, config, marks=pytest.mark.slow) for config in LONG_CONFIGS],
     ids=lambda value: str_of(value) if isinstance(value, AcceleratorConfig) else value.__name__,
 )
 def test_whole_program_again_and_again(kind, config):

@@ -75,8 +75,13 @@ STREAMED = replace(CONFIG, weight_store="flash", activation_ports=2)
 
 @pytest.mark.parametrize(
     "config",
-    [CONFIG, STREAMED, replace(STREAMED, weight_buffer=2, activation_ports=1)],
-    ids=["copied", "streamed", "streamed-through-two-words"],
+    [
+        pytest.param(CONFIG, id="copied"),
+        pytest.param(STREAMED, id="streamed"),
+        pytest.param(
+            replace(STREAMED, weight_buffer=2, activation_ports=1), id="through-two-words", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_networks_run_on_weights_from_flash(config):
     model, program = compiled(config=config)
@@ -98,8 +103,14 @@ def opened(program, image):
     return transport, lambda: Driver(transport, program)
 
 
-@pytest.mark.parametrize("config", [CONFIG, STREAMED], ids=["copied", "streamed"])
-@pytest.mark.parametrize("place", [0, 4, 8, -5, -1])
+@pytest.mark.parametrize(
+    ("place", "config"),
+    [
+        *[(place, CONFIG) for place in (8, -1)],
+        *[pytest.param(place, CONFIG, marks=pytest.mark.slow) for place in (0, 4, -5)],
+        pytest.param(20, STREAMED, marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_image_is_refused_and_nothing_runs(place, config):
     _, program = compiled(config=config)
     image = bytearray(flash_image(program))

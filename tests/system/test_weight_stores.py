@@ -38,6 +38,7 @@ def check(seed, config):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_random_networks(seed):
     assert check(seed, CONFIG).stalls["memory"] > 0
@@ -105,7 +106,11 @@ def without(component, *signals):
 
 @pytest.mark.parametrize(
     ("component", "signal", "config"),
-    [(WeightWindow, "starved", TINY), (WeightWindow, "seek", TINY), (Requantizer, "announced", ONE_PORT)],
+    [
+        pytest.param(WeightWindow, "starved", TINY, marks=pytest.mark.slow),
+        pytest.param(WeightWindow, "seek", TINY, marks=pytest.mark.slow),
+        (Requantizer, "announced", ONE_PORT),
+    ],
 )
 def test_an_array_that_does_not_wait_is_seen(component, signal, config, monkeypatch):
     monkeypatch.setattr(component, "elaborate", without(component, signal))
