@@ -16,7 +16,9 @@ from .faults import Fault, inserting
 _LIMIT, _CYCLES = 300, 3
 
 #: What becomes of each of the two.
-_PREPARE = "read_rtlil {0}.il; hierarchy -top {0}; proc; flatten; memory_map; dffunmap; opt_clean -purge; design -stash {0}"
+_PREPARE = (
+    "read_rtlil {0}.il; hierarchy -top {0}; proc; flatten; memory_map; dffunmap; opt_clean -purge; design -stash {0}"
+)
 
 #: Registers and wires of the same name are assumed to be equal, and each is proved to be so a cycle later.
 _SCRIPT = "; ".join(
