@@ -225,7 +225,7 @@ def test_without_comparisons_nothing_is_seen(tmp_path):
 
 @pytest.mark.slow
 def test_all_faults_in_one_accelerator_and_none_chosen_is_exact():
-    """The selector reaches each of them, in RTLIL and C++: the first that a network sees is seen again."""
+    """The selector reaches each of them, in RTLIL and C++: a network sees many of those of the loops."""
     need("cxxrtl")
     population, _ = sample.population()
     chosen = dict(enumerate(sample.sampled(population, 240, 1), 1))
@@ -234,7 +234,12 @@ def test_all_faults_in_one_accelerator_and_none_chosen_is_exact():
     x = random_input(model, 1, 1)
     with selectable.selected(chosen, 0):
         assert_exact(simulated(model, x, config))
-    fault = "requantizer.Requantizer requantizer.py"
-    number = next(number for number, each in chosen.items() if str(each).startswith(fault) and each.kind == "inverted")
-    with selectable.selected(chosen, number), pytest.raises((ZeropointError, AssertionError)):
-        assert_exact(simulated(model, x, config))
+    seen = []
+    loops = [number for number, fault in chosen.items() if fault.place.module.startswith("loops.")]
+    for number in loops:
+        try:
+            with selectable.selected(chosen, number):
+                assert_exact(simulated(model, x, config))
+        except (ZeropointError, AssertionError):
+            seen.append(number)
+    assert len(seen) > len(loops) / 3
