@@ -217,9 +217,9 @@ def test_component_tests_see_a_sample(tmp_path):
 @pytest.mark.slow
 def test_without_comparisons_nothing_is_seen(tmp_path):
     done, states = mutation(tmp_path, "--only", "counters", "--blind", python=["-O"])
-    assert done.returncode == 1, done.stderr
+    assert done.returncode != 0
     assert "less than" in done.stderr
-    assert len(states) > 5
+    assert len(states) > 3
     assert set(states) == {SURVIVING}
 
 
