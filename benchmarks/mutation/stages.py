@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from .faults import Fault
 from .selectable import selected
 
-#: Component tests, by source file or by file and class; where there is no entry, those of the file's own name.
+#: Component tests, those in tests/hw by their name, by source file or by file and class; where there is no entry, those
+#: of the file's own name.
 _COMPONENTS = {
     "adder_tree": ("adder_tree", "array"),
     "array": ("array",),
+    "banks": ("memory",),
     "barrel": ("barrel", "pe"),
+    "flash_copier": ("sim/test_flash",),
     "float_product": ("pe",),
     "framing": ("framing", "link"),
     "history": ("history", "array"),
@@ -75,7 +78,8 @@ class Stage:
 
 def _component_tests(fault: Fault) -> list[str]:
     module = fault.place.module
-    return [f"tests/hw/test_{name}.py" for name in _entry(_COMPONENTS, module, (module.split(".")[0],))]
+    names = _entry(_COMPONENTS, module, (module.split(".")[0],))
+    return [f"tests/{name}.py" if "/" in name else f"tests/hw/test_{name}.py" for name in names]
 
 
 def _network_tests(fault: Fault) -> list[str]:
