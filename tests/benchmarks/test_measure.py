@@ -64,6 +64,7 @@ def test_a_cell_says_why_there_is_no_clock():
     assert measure.fmax_text({"fmax": None, "exceeding": ["272 of 156 dsp"]}) == "does not fit: 272 of 156 dsp"
 
 
+@pytest.mark.slow
 def test_hardware_that_differs_ends_the_measurement(monkeypatch):
     need("cxxrtl")
     model, config = digits(), AcceleratorConfig(lanes=2, columns=2, weight_bytes=1 << 19)

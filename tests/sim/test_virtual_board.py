@@ -89,7 +89,7 @@ def test_a_program_for_another_configuration_is_refused():
 def test_nothing_is_lost_and_nothing_wrong_is_accepted_on_a_bad_line():
     model, program = small_network()
     x = inputs(model, 25)
-    with virtual_board(faults=FAULTS) as board, Device.open(board.port, program, timeout=0.03) as device:
+    with virtual_board(faults=FAULTS) as board, Device.open(board.port, program, timeout=0.05, patience=60) as device:
         np.testing.assert_array_equal(device.run(x), golden.run(model, x))
         happened = board.to_board.counts + board.from_board.counts
         assert happened["frames"] > 200
@@ -103,7 +103,7 @@ def test_nothing_is_lost_and_nothing_wrong_is_accepted_on_a_bad_line():
 def test_ten_thousand_frames_on_a_bad_line():
     model, program = small_network()
     x = inputs(model, 1500)
-    with virtual_board(faults=FAULTS) as board, Device.open(board.port, program, timeout=0.03) as device:
+    with virtual_board(faults=FAULTS) as board, Device.open(board.port, program, timeout=0.05, patience=60) as device:
         np.testing.assert_array_equal(device.run(x), golden.run(model, x))
         assert board.to_board.counts["frames"] > 10_000
         assert board.from_board.counts["frames"] > 8_000
@@ -113,7 +113,7 @@ def test_a_board_that_is_reset_now_and_then_computes_the_same():
     model, program = small_network()
     x = inputs(model, 30)
 
-    with virtual_board() as board, Device.open(board.port, program, timeout=0.05) as device:
+    with virtual_board() as board, Device.open(board.port, program, timeout=0.05, patience=60) as device:
 
         def progress(done, total):
             if done in (3, 4, 20):
