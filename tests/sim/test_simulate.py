@@ -50,7 +50,7 @@ def compiled(tmp_path):
     return compiled
 
 
-@pytest.mark.parametrize("source", ["ram", "rom"])
+@pytest.mark.parametrize("source", ["ram", pytest.param("rom", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("other", ENGINES[1:])
 def test_engines_agree_with_the_golden_model_and_on_every_cycle(compiled, source, other):
     config = AcceleratorConfig(**(CONFIG.to_dict() | {"weight_source": source}))

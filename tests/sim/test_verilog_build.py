@@ -166,6 +166,7 @@ def test_settings_of_other_projects_do_no_harm(simulator, identity, monkeypatch)
     transport.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_a_full_disk_is_reported(simulator, identity):
     need(simulator)

@@ -122,6 +122,7 @@ def test_every_width_of_every_scheme(scheme, bits):
     assert_exact(simulated(model, x[:2], config))
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_demo_runs_two_images_in_amaranth(tmp_path):
     folder = tmp_path / "results"
     outcome = process("demo", "-o", folder, environment={"PATH": "/nonexistent", "CXX": ""}).done()

@@ -58,7 +58,8 @@ def little() -> QuantizedModel:
     return builder.build(builder.fully_connected(made, 3))
 
 
-@pytest.mark.parametrize("source", ["ram", pytest.param("rom", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["ram", "rom"])
 def test_a_trimmed_accelerator(source):
     model = little()
     config = trim(model, AcceleratorConfig(lanes=4, columns=4, weight_source=source))

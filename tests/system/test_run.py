@@ -77,7 +77,7 @@ def test_a_board_at_a_port(small):
 
 def test_what_cannot_be_run_is_said_in_one_line(small):
     assert "cannot open the port '/dev/nosuch'" in run(small, port="/dev/nosuch").error()
-    assert "there is no virtual board 'virtual:nosuch'" in run(small, port="virtual:nosuch").error()
+    assert "there is no board 'nosuch'; there are icebreaker, " in run(small, port="virtual:nosuch").error()
     other, _ = small_network(classes=6)
     zp_file.save(other, small / "other.zp")
     assert "was compiled from network" in run(small, "--check", small / "other.zp").error()
