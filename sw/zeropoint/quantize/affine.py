@@ -11,18 +11,21 @@ from zeropoint.model import Quantization
 from zeropoint.numerics import round_half_away
 from zeropoint.quantize.schemes import Float64s, Rules, Weights
 
+#: The least scale: below it, float32 has fewer digits.
+_LEAST_SCALE = float(np.finfo(np.float32).tiny)
+
 
 def affine_quantization(low: float, high: float, dtype: str, least: float = 0.0) -> Quantization:
     """Return the affine quantization of ``low`` … ``high`` in all 256 values of ``dtype``, zero exactly among them.
 
-    The range is widened to include 0. ``scale = (high − low) / 255``, as float32 and at least ``least``;
+    The range is widened to include 0. ``scale = (high − low) / 255``, as a normal float32 and at least ``least``;
     ``zero_point = q_min + round(−low / scale)``. A range that is 0 alone is taken for 0 … 1.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if low == high:
         high = 1.0
     bounds = np.iinfo(dtype)
-    scale = np.float32(max((high - low) / (bounds.max - bounds.min), least))
+    scale = np.float32(max((high - low) / (bounds.max - bounds.min), least, _LEAST_SCALE))
     zero_point = bounds.min + round_half_away(-low / np.float64(scale))
     return Quantization((float(scale),), (int(np.clip(zero_point, bounds.min, bounds.max)),))
 

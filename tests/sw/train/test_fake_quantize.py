@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra: train)")
 
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import example, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from zeropoint.errors import ZeropointError  # noqa: E402
@@ -29,6 +29,7 @@ ends = st.floats(0, 1e6, width=32)
 
 
 @given(low=ends, high=ends, dtype=st.sampled_from(DTYPES), ranges=st.sampled_from(("averaged", "learned")))
+@example(low=0.0, high=8.407790785948902e-45, dtype="int8", ranges="averaged")
 @settings(max_examples=100, deadline=None)
 def test_values_are_those_of_the_scheme_and_0_is_among_them(low, high, dtype, ranges):
     made = quantizer(dtype, ranges, low=-low, high=high)
