@@ -2,7 +2,8 @@
 #
 #   make demo       the whole path on the network and images that ship with the project
 #   make test       the test suite
-#   make test-long  what takes longer: long fuzzing, accuracy on 10,000 images, netlists
+#   make test-long  what takes longer: long fuzzing, netlists, proofs, accuracy on 10,000 images; with MINUTES=50, what
+#                   can be begun in so many minutes
 #   make coverage   the tests of make test that functional coverage counts on, and what they cover
 #   make lint       ruff and mypy
 
@@ -29,7 +30,7 @@ coverage: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow" --engine amaranth --functional-coverage $(COVERAGE)
 
 test-long: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
+	$(BIN)/python -m pytest -q -n $(JOBS) -m slow -rs $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -1,9 +1,14 @@
 """Options of the test suite, and functional coverage, which is collected where it is asked for."""
 
+import time
+
 import pytest
 from support import coverage
 
 from zeropoint_sim import cxxrtl_build
+
+#: When this process began.
+_BEGAN = time.monotonic()
 
 #: Under which a worker of pytest-xdist hands over what it has counted.
 _HANDED_OVER = "functional_coverage"
@@ -20,6 +25,17 @@ def pytest_addoption(parser):
         action="store_true",
         help="count what the hardware was made to do (support.coverage), report it, and fail below the floor",
     )
+    parser.addoption(
+        "--minutes",
+        type=float,
+        help="begin no test after so many minutes; those that are left are skipped, and the summary says so",
+    )
+
+
+def pytest_runtest_setup(item):
+    minutes = item.config.getoption("--minutes")
+    if minutes is not None and time.monotonic() - _BEGAN > 60 * minutes:
+        pytest.skip(f"the {minutes:g} minutes are over")
 
 
 def pytest_configure(config):
