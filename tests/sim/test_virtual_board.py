@@ -162,7 +162,7 @@ def test_real_time_is_kept():
 def test_a_board_can_be_switched_off_at_any_time():
     _, program = small_network()
     board = virtual_board()
-    device = Device.open(board.port, program, timeout=0.05, patience=0.3)
+    device = Device.open(board.port, program, timeout=0.05, patience=4)
     board.close()
     board.close()
     with pytest.raises(ZeropointError, match=r"^(the port '.*' failed|the device has not answered)"):
