@@ -1,6 +1,7 @@
 """The virtual board: the drivers' own programs over its serial port, with a good line and with bad ones."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,7 +90,9 @@ def test_a_program_for_another_configuration_is_refused():
 def test_nothing_is_lost_and_nothing_wrong_is_accepted_on_a_bad_line():
     model, program = small_network()
     x = inputs(model, 25)
-    with virtual_board(faults=FAULTS) as board, Device.open(board.port, program, timeout=0.05, patience=60) as device:
+    # So many that each kind is all but sure to happen, however many frames are sent again.
+    often = replace(FAULTS, lose=1e-3, damage=1e-3, double=1e-3, garbage=1e-3, lose_frame=3e-2, truncate=3e-2)
+    with virtual_board(faults=often) as board, Device.open(board.port, program, timeout=0.05, patience=60) as device:
         np.testing.assert_array_equal(device.run(x), golden.run(model, x))
         happened = board.to_board.counts + board.from_board.counts
         assert happened["frames"] > 200
