@@ -9,10 +9,7 @@ import numpy as np
 
 from zeropoint.model import Quantization
 from zeropoint.numerics import round_half_away
-from zeropoint.quantize.schemes import Float64s, Rules, Weights
-
-#: The least scale: below it, float32 has fewer digits.
-_LEAST_SCALE = float(np.finfo(np.float32).tiny)
+from zeropoint.quantize.schemes import LEAST_SCALE, Float64s, Rules, Weights
 
 
 def affine_quantization(low: float, high: float, dtype: str, least: float = 0.0) -> Quantization:
@@ -25,7 +22,7 @@ def affine_quantization(low: float, high: float, dtype: str, least: float = 0.0)
     if low == high:
         high = 1.0
     bounds = np.iinfo(dtype)
-    scale = np.float32(max((high - low) / (bounds.max - bounds.min), least, _LEAST_SCALE))
+    scale = np.float32(max((high - low) / (bounds.max - bounds.min), least, LEAST_SCALE))
     zero_point = bounds.min + round_half_away(-low / np.float64(scale))
     return Quantization((float(scale),), (int(np.clip(zero_point, bounds.min, bounds.max)),))
 

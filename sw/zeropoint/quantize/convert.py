@@ -34,7 +34,7 @@ from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint.quantize.bias_correction import mean_error
 from zeropoint.quantize.calibration import Range
 from zeropoint.quantize.minifloat import minifloat_bias
-from zeropoint.quantize.schemes import Float64s, Rules, Weighted
+from zeropoint.quantize.schemes import LEAST_SCALE, Float64s, Rules, Weighted
 
 # An output's scale is at least this part of the greatest value that its operator could produce. No multiplier is then
 # too great for its format, and none that is 1 or more shifts an accumulator out of 32 bits.
@@ -51,8 +51,6 @@ _LEAST_EXPONENT = 2.0**-25
 
 #: What the sums of 16-bit networks keep within, whose accumulators have up to 48 bits.
 WIDE_MAX = (1 << 47) - 1
-
-_LEAST_SCALE = float(np.finfo(np.float32).tiny)
 
 
 def observed_tensors(model: FloatModel) -> dict[str, list[str]]:
@@ -121,7 +119,7 @@ def convert(
             rules.dtype,
             quantizations[tensor.name],
             # What SOFTMAX gives has all 8 bits.
-            format=None if first[tensor.name] in given else rules.groups.get(first[tensor.name], rules).format,
+            format=None if first[tensor.name] in given else rules.of(first[tensor.name]).format,
         )
         for tensor in model.activations()
     }
@@ -179,7 +177,7 @@ def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -
     """Return the quantization of each activation."""
     observed = observed_tensors(model)
     first = activation_groups(model)
-    least = dict.fromkeys(observed, _LEAST_SCALE)
+    least = dict.fromkeys(observed, LEAST_SCALE)
     for operator in model.operators:
         if isinstance(operator, Softmax) and operator.beta > 0 and (group := first[operator.input]) in least:
             least[group] = max(least[group], _LEAST_EXPONENT / operator.beta)
@@ -188,7 +186,7 @@ def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -
         lows, highs = zip(*(ranges[member] for member in observed[name]), strict=True)
         try:
             with np.errstate(over="raise"):
-                activations = rules.groups.get(name, rules).activations
+                activations = rules.of(name).activations
                 return activations(min(lows), max(highs), max(least[name], greatest * _LEAST_OUTPUT))
         except (ValueError, FloatingPointError) as error:
             raise ZeropointError(f"tensor '{name}' cannot be quantized: {_brief(error)}") from None
@@ -202,8 +200,7 @@ def _activations(model: FloatModel, ranges: Mapping[str, Range], rules: Rules) -
             quantizations[operator.output] = Quantization((1 / 256,), (low,))
         else:
             inputs = [
-                greatest_steps(quantizations[name], rules.groups.get(first[name], rules).limits)
-                * quantizations[name].scale[0]
+                greatest_steps(quantizations[name], rules.of(first[name]).limits) * quantizations[name].scale[0]
                 for name in operator.inputs
             ]
             greatest = sum(inputs)
@@ -281,7 +278,7 @@ def weight_scale_limits(
     least = (magnitude * steps + np.abs(bias) / source) / room
     # The bias is an int32 whatever the sums are; its correction takes little of what is left.
     least = np.maximum(least, np.abs(bias) / source / (INT32_MAX * 0.999))
-    return np.maximum(least, max(unit * _LEAST_MULTIPLIER, _LEAST_SCALE / min(source, 1.0))), unit * _IDLE_MULTIPLIER
+    return np.maximum(least, max(unit * _LEAST_MULTIPLIER, LEAST_SCALE / min(source, 1.0))), unit * _IDLE_MULTIPLIER
 
 
 def _room(count: int, steps: int) -> float:

@@ -13,6 +13,9 @@ from zeropoint.numerics import Rounding
 
 Float64s = npt.NDArray[np.float64]
 
+#: The least scale: below it, float32 has fewer digits.
+LEAST_SCALE = float(np.finfo(np.float32).tiny)
+
 #: The operators with weights.
 Weighted = Conv2D | DepthwiseConv2D | FullyConnected
 
@@ -85,6 +88,10 @@ class Rules:
     format: Format | None = None
     layers: Mapping[str, WeightsFunction] = field(default_factory=dict)
     groups: Mapping[str, "Rules"] = field(default_factory=dict)
+
+    def of(self, group: str) -> "Rules":
+        """Return the rules that a group of activations follows."""
+        return self.groups.get(group, self)
 
     @property
     def limits(self) -> tuple[int, int]:
