@@ -114,6 +114,26 @@ class RequantizerLane(wiring.Component):
         return m
 
 
+def requantizer_members(config: AcceleratorConfig, ready: int) -> dict[str, wiring.Member]:
+    """Return the members of a component that requantizes beats; ``ready`` is that output's value to begin with."""
+    count = config.requantizers
+    return {
+        "instruction": In(InstructionLayout),
+        "beat": In(1),
+        "beat_level": In(LEVEL_WIDTH),
+        "beat_pools": In(1),
+        "values": In(data.ArrayLayout(signed(config.value_width), count)),
+        "parameters": In(data.ArrayLayout(ParameterLayout, count)),
+        "result_beat": Out(1),
+        "result_level": Out(LEVEL_WIDTH),
+        "result_pools": Out(1),
+        "results": Out(data.ArrayLayout(config.element_bits, count)),
+        "announced": Out(1),
+        "ending": Out(1),
+        "ready": Out(1, init=ready),
+    }
+
+
 class Requantizer(wiring.Component):
     """``requantizers`` lanes side by side: a beat of accumulators in, a beat of activations ``latency`` cycles later.
 
@@ -154,24 +174,7 @@ class Requantizer(wiring.Component):
     def __init__(self, config: AcceleratorConfig) -> None:
         self._lanes = [_lane(config) for _ in range(config.requantizers)]
         self.latency = self._lanes[0].latency
-        count = config.requantizers
-        super().__init__(
-            {
-                "instruction": In(InstructionLayout),
-                "beat": In(1),
-                "beat_level": In(LEVEL_WIDTH),
-                "beat_pools": In(1),
-                "values": In(data.ArrayLayout(signed(config.value_width), count)),
-                "parameters": In(data.ArrayLayout(ParameterLayout, count)),
-                "result_beat": Out(1),
-                "result_level": Out(LEVEL_WIDTH),
-                "result_pools": Out(1),
-                "results": Out(data.ArrayLayout(config.element_bits, count)),
-                "announced": Out(1),
-                "ending": Out(1),
-                "ready": Out(1, init=1),
-            }
-        )
+        super().__init__(requantizer_members(config, ready=1))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

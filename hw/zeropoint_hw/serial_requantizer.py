@@ -1,13 +1,14 @@
 """The requantizer for few look-up tables: some bits of the multiplier a cycle, one adder for each, no DSP block."""
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.adder_tree import add_carry
 from zeropoint_hw.config import MULTIPLIER_BITS, AcceleratorConfig
 from zeropoint_hw.isa import Round
-from zeropoint_hw.layout import LEVEL_WIDTH, InstructionLayout, Level, ParameterLayout, clamp_ends
+from zeropoint_hw.layout import InstructionLayout, Level, ParameterLayout, clamp_ends
+from zeropoint_hw.requantizer import requantizer_members
 from zeropoint_hw.shift import ShiftedRight
 
 
@@ -153,24 +154,7 @@ class SerialRequantizer(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        count = config.requantizers
-        super().__init__(
-            {
-                "instruction": In(InstructionLayout),
-                "beat": In(1),
-                "beat_level": In(LEVEL_WIDTH),
-                "beat_pools": In(1),
-                "values": In(data.ArrayLayout(signed(config.value_width), count)),
-                "parameters": In(data.ArrayLayout(ParameterLayout, count)),
-                "result_beat": Out(1),
-                "result_level": Out(LEVEL_WIDTH),
-                "result_pools": Out(1),
-                "results": Out(data.ArrayLayout(config.element_bits, count)),
-                "announced": Out(1),
-                "ending": Out(1),
-                "ready": Out(1),
-            }
-        )
+        super().__init__(requantizer_members(config, ready=0))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
