@@ -2,7 +2,7 @@
 #
 #   make demo       the whole path on the network and images that ship with the project
 #   make test       the test suite
-#   make test-long  what takes longer: long fuzzing, netlists, proofs, accuracy on 10,000 images; with MINUTES=50, what
+#   make test-long  what takes longer: long fuzzing, netlists, proofs, accuracy on 10,000 images; with MINUTES=60, what
 #                   can be begun in so many minutes
 #   make coverage   the tests of make test that functional coverage counts on, and what they cover
 #   make lint       ruff and mypy

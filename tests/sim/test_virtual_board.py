@@ -105,11 +105,12 @@ def test_nothing_is_lost_and_nothing_wrong_is_accepted_on_a_bad_line():
 @pytest.mark.slow
 def test_ten_thousand_frames_on_a_bad_line():
     model, program = small_network()
-    x = inputs(model, 1500)
+    x = inputs(model, 500)
+    expected = golden.run(model, x)
     with virtual_board(faults=FAULTS) as board, Device.open(board.port, program, timeout=0.05, patience=60) as device:
-        np.testing.assert_array_equal(device.run(x), golden.run(model, x))
-        assert board.to_board.counts["frames"] > 10_000
-        assert board.from_board.counts["frames"] > 8_000
+        # How many frames an inference takes depends on how many are sent again.
+        while min(board.to_board.counts["frames"], board.from_board.counts["frames"]) < 10_000:
+            np.testing.assert_array_equal(device.run(x), expected)
 
 
 def test_a_board_that_is_reset_now_and_then_computes_the_same():
