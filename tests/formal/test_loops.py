@@ -57,13 +57,13 @@ def test_every_instruction_ends():
     ending().prove(2)
 
 
-def ordered(nest):
-    """Claim of a nest where in a row its outputs come, if the last position of a row brings one."""
+def ordered(nest, change=0):
+    """Claim of a nest where in a row its outputs come, if its last position brings one (it does without ``change``)."""
     proof, i = nest.proof, nest.i
     columns_left, every = nest.left[Level.COLUMN], i.emit_every + 1
     #: Outputs of a row, less one; and how many come after the one that is awaited.
     row = proof.constant("outputs_of_row", len(columns_left))
-    proof.assume(i.columns[: len(columns_left)] == i.warmup + row * every)
+    proof.assume(i.columns[: len(columns_left)] == i.warmup + row * every + change)
     left = Signal.like(row, name="outputs_left")
     inner = Cat(nest.left[: Level.COLUMN]) == 0
     with proof.m.If(nest.start | (nest.working & inner & (columns_left == 0))):
@@ -71,8 +71,9 @@ def ordered(nest):
     with proof.m.Elif(nest.working & inner & (nest.until_output == 0)):
         proof.m.d.sync += left.eq(left - 1)
     proof.show("left", left)
-    proof.claim("row", ~nest.running | (left <= row))
-    proof.claim("until", ~nest.running | (columns_left == nest.until_output + left * every))
+    if not change:  # for the induction only
+        proof.claim("row", ~nest.running | (left <= row))
+        proof.claim("until", ~nest.running | (columns_left == nest.until_output + left * every))
     ends_row = (nest.level >= Level.ROW) & (nest.level <= Level.END)
     proof.claim("last", ~(nest.cycle & ends_row) | nest.last)
     return row
@@ -135,6 +136,13 @@ class TestFaultsAreSeen:
         monkeypatch.setattr(loops, "Mux", lambda test, yes, no: Mux(test, no, yes))
         with pytest.raises(Refuted, match="not so: falls"):
             ending().check(6)
+
+    @pytest.mark.slow
+    def test_rows_that_go_on_after_their_last_output(self):
+        nest = Nest()
+        ordered(nest, change=1)
+        with pytest.raises(Refuted, match="not so: last"):
+            nest.proof.check(6)
 
     @pytest.mark.slow
     def test_too_few_idle_cycles(self):

@@ -9,7 +9,7 @@ import pytest
 from amaranth import Const, Module, Mux, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from support.formal import needs_solver, solve
+from support.formal import broken, needs_solver, solve
 
 from zeropoint_hw import pe
 from zeropoint_hw.barrel import ShiftProduct
@@ -130,10 +130,10 @@ def test_every_code_of_all_formats_of_shift():
     shift_proof(CODES).prove_settled(2)
 
 
-def lut_proof(a_width, b_width):
+def lut_proof(a_width, b_width, multiplier=LutMultiplier):
     """Return the claim that a multiplier made of adders multiplies."""
     proof = Proof()
-    dut = proof.add("dut", LutMultiplier(a_width, b_width))
+    dut = proof.add("dut", multiplier(a_width, b_width))
     a, b = proof.free("a", dut.a), proof.free("b", dut.b)
     expected = proof.show("expected", proof.past(a * b, dut.latency))
     proof.claim("product", proof.show("p", dut.p) == expected)
@@ -148,10 +148,30 @@ def test_products_made_of_adders(widths):
 
 
 class TestFaultsAreSeen:
-    def test_zero_point_not_subtracted(self, monkeypatch):
-        monkeypatch.setitem(PROCESSING_ELEMENTS, PEKind.MAC, pe.FoldPE)
+    @pytest.mark.parametrize(
+        ("kind", "wrong"),
+        [
+            pytest.param(PEKind.MAC, pe.FoldPE, id="zero-point-not-subtracted"),
+            pytest.param(PEKind.FOLD, pe.MacPE, id="zero-point-subtracted", marks=pytest.mark.slow),
+            pytest.param(PEKind.MIXED, pe.MacPE, id="codes-not-decoded", marks=pytest.mark.slow),
+            pytest.param(
+                PEKind.MIXED,
+                broken(pe.MixedPE, ".as_signed() + negative)", ".as_signed())"),
+                id="negation-not-completed",
+                marks=pytest.mark.slow,
+            ),
+        ],
+    )
+    def test_wrong_factor(self, monkeypatch, kind, wrong):
+        monkeypatch.setitem(PROCESSING_ELEMENTS, kind, wrong)
         with pytest.raises(Refuted, match="not so: factor"):
-            multiplying_proof(monkeypatch, PEKind.MAC).check(1)
+            multiplying_proof(monkeypatch, kind).check(1)
+
+    @pytest.mark.slow
+    def test_top_row_added_where_it_should_be_subtracted(self):
+        proof, latency = lut_proof(9, 5, broken(LutMultiplier, "bit == top", "False"))
+        with pytest.raises(Refuted, match="not so: product"):
+            proof.check(latency + 1)
 
     def test_negation_not_completed(self):
         with pytest.raises(Refuted, match="not so: 5_bits_with_zero"):
