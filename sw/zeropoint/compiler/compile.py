@@ -161,7 +161,8 @@ def _check_features(step: Step, config: AcceleratorConfig, emitter: Emitter, fir
         if feature == "elementwise" and config.requantizer is RequantizerKind.SERIAL:
             raise ZeropointError(
                 f"operator '{operator.name}' ({operator.kind}) {FEATURES[feature]}, which --requantizer "
-                f"{config.requantizer} cannot do; choose --requantizer {RequantizerKind.MULTIPLIER}"
+                f"{config.requantizer} cannot do; choose --requantizer {RequantizerKind.MULTIPLIER}, or quantize with "
+                "--scheme dynamic-fixed, for which --requantizer shift does"
             )
         if not getattr(config, feature):
             raise ZeropointError(
