@@ -44,6 +44,8 @@ class Board:
         none if there is no such light.
     note
         What is to be done on the board before it works, and by what the host reaches it if that is not its USB socket.
+    flash_offset
+        The first byte behind the bitstream in its SPI flash, where weights may lie; none if they cannot be there.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Board:
     uart: tuple[str, int] = ("uart", 0)
     led: tuple[str, int] | tuple[str, int, str] | None = ("led", 0)
     note: str = ""
+    flash_offset: int | None = None
 
     @property
     def oscillator(self) -> Fraction:

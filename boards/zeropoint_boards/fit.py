@@ -1,13 +1,17 @@
-"""Whether an accelerator fits a board, before anything is synthesized: its memories and its multipliers.
+"""Which accelerator is made for a board, and whether it fits, before anything is synthesized.
 
+What is counted are memories and multipliers.
 Look-up tables are left to the tools: the arrays that boards have by default leave room for them.
 """
 
 from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from zeropoint.errors import ZeropointError
 from zeropoint_boards.board import Board
 from zeropoint_boards.devices import Device
-from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
+from zeropoint_hw.config import AcceleratorConfig, RequantizerKind, WeightSource, WeightStore
 from zeropoint_hw.isa import LOG_PIECES, TABLE_ENTRIES
 from zeropoint_hw.link import SEND_BITS
 
@@ -84,3 +88,42 @@ def shortage(config: AcceleratorConfig, board: Board) -> str:
     if multipliers > capacity.dsp:
         short.append(f"{multipliers} of {capacity.dsp} multipliers")
     return ", ".join(short)
+
+
+def choose(board: Board, configured: Callable[[Mapping[str, Any]], AcceleratorConfig]) -> AcceleratorConfig:
+    """Return the accelerator for a board.
+
+    Program, parameters and weights are built in, unless the board's own defaults or the user say otherwise. Weights for
+    which there is no room stay in the board's flash, from which the accelerator then reads them as it works.
+
+    Parameters
+    ----------
+    board
+        The board.
+    configured
+        Gives the configuration that a network and its user want, with defaults for what they leave open.
+
+    Raises
+    ------
+    ZeropointError
+        If weights are wanted from a flash that cannot hold them.
+    ValueError, TypeError
+        As ``configured``.
+    """
+    defaults = {"weight_source": WeightSource.ROM, **board.config}
+    config = configured(defaults)
+    if board.flash_offset is None:
+        if config.weight_source is WeightSource.FLASH:
+            raise ZeropointError(f"{board.name}: its flash cannot hold weights; use another --weight-source")
+        return config
+    defaults["flash_offset"] = board.flash_offset
+    if config.weight_source is WeightSource.FLASH:
+        config = configured(defaults)
+    if shortage(config, board):
+        try:
+            other = configured(defaults | {"weight_source": WeightSource.FLASH, "weight_store": WeightStore.FLASH})
+        except ValueError:  # The user has decided otherwise.
+            return config
+        if not shortage(other, board):
+            return other
+    return config

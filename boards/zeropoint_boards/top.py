@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from amaranth import ClockDomain, Elaboratable, Module
+from amaranth import ClockDomain, Elaboratable, Instance, Module
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.vendor import LatticePlatform
 
 from zeropoint_boards.board import Board
 
@@ -48,7 +49,10 @@ class _Pins(Elaboratable):
                 "hold": 0,
             }
             for name, level in outputs.items():
-                if (port := getattr(self._flash, name, None)) is not None:
+                if name == "clk" and isinstance(platform, LatticePlatform):
+                    # ECP5's configuration clock is no pin of the design.
+                    m.submodules.flash_clk = Instance("USRMCLK", i_USRMCLKI=level, i_USRMCLKTS=0, a_keep=1)
+                elif (port := getattr(self._flash, name, None)) is not None:
                     m.submodules[f"flash_{name}"] = buffer = io.Buffer("o", port)
                     m.d.comb += buffer.o.eq(level)
         return m
@@ -76,7 +80,7 @@ class BoardTop(Elaboratable):
         m.domains.sync = ClockDomain("sync")
         m.submodules.clock = self._clock
         uart = platform.request(*self._board.uart, dir="-")
-        flash = platform.request("spi_flash_1x", 0, dir="-") if self._flash else None
+        flash = _flash(platform) if self._flash else None
         m.submodules.pins = _Pins(self._core, uart.rx, uart.tx, _led(self._board, platform), flash)
         return m
 
@@ -113,6 +117,12 @@ class VirtualTop(wiring.Component):
         m.submodules.pins = _Pins(self._core, self._rx, self._tx, self._led)
         m.d.comb += [self._rx.i.eq(self.rx), self.tx.eq(self._tx.o), self.active.eq(self._core.active)]
         return m
+
+
+def _flash(platform: Any) -> Any:
+    """Return the ports of the board's SPI flash, which platforms call differently."""
+    name = next(name for name in ("spi_flash_1x", "spi_flash") if (name, 0) in platform.resources)
+    return platform.request(name, 0, dir="-")
 
 
 def _led(board: Board, platform: Any) -> io.PortLike | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from amaranth.back import rtlil
 
+from zeropoint.errors import ZeropointError
 from zeropoint_boards import fit
 from zeropoint_boards.boards import find
 from zeropoint_boards.devices import DEVICES
@@ -48,6 +49,38 @@ def test_weights_in_the_activation_memory_leave_block_rams_alone():
     assert fit.single_port_rams(replace(config, activation_bytes=1 << 15, weight_bytes=1 << 15), small) == 2
     assert fit.block_rams(config, 11, small) < fit.block_rams(replace(config, activation_ports=2), 11, small)
     assert "8 of 4 single-port memories" in fit.shortage(replace(config, activation_bytes=1 << 17), find("icebreaker"))
+
+
+class TestTheAcceleratorForABoard:
+    """SMALL, or one that a board cannot hold, with what else is asked for."""
+
+    def chosen(self, board, **fields):
+        taken = ("weight_source", "weight_store", "flash_offset")
+
+        def configured(defaults):
+            return replace(SMALL, **{name: defaults[name] for name in taken if name in defaults} | fields)
+
+        return fit.choose(find(board), configured)
+
+    def test_weights_are_built_in(self):
+        config = self.chosen("ulx3s_25f")
+        assert (config.weight_source, config.weight_store) == ("rom", "wide")
+
+    def test_weights_for_which_there_is_no_room_stay_in_flash(self):
+        config = self.chosen("ulx3s_25f", weight_bytes=1 << 18)
+        assert (config.weight_source, config.weight_store, config.flash_offset) == ("flash", "flash", 1 << 20)
+        assert fit.shortage(config, find("ulx3s_25f")) == ""
+        assert self.chosen("ulx3s_85f", weight_bytes=1 << 18).weight_source == "rom"
+        assert self.chosen("ulx3s_85f", weight_bytes=1 << 19).flash_offset == 2 << 20
+
+    def test_unless_that_is_no_help_or_not_wanted(self):
+        assert self.chosen("ulx3s_25f", weight_bytes=1 << 18, lanes=8, columns=8).weight_source == "rom"
+        assert self.chosen("tang_primer_20k", weight_bytes=1 << 18).weight_source == "rom"
+        assert self.chosen("ulx3s_25f", weight_bytes=1 << 18, weight_source="ram").weight_source == "ram"
+
+    def test_a_flash_that_cannot_hold_weights(self):
+        with pytest.raises(ZeropointError, match="tang_nano_9k: its flash cannot hold weights; use another"):
+            self.chosen("tang_nano_9k", weight_source="flash", weight_store="flash")
 
 
 def test_block_rams_come_in_the_shape_of_which_fewest_are_needed():

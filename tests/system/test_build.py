@@ -50,7 +50,7 @@ def test_boards_are_listed(model, tmp_path):
     rows = {row["board"]: row for row in json.loads((tmp_path / "boards.json").read_text())}
     assert list(rows) == list(BOARDS)
     assert all(name in outcome.stdout for name in BOARDS)
-    assert rows["ulx3s_85f"] | {"models": {}} == {
+    assert rows["ulx3s_85f"] | {"models": {}, "weights_in_flash": {}} == {
         "board": "ulx3s_85f",
         "title": "Radiona ULX3S 85F",
         "device": "LFE5U-85F",
@@ -64,8 +64,10 @@ def test_boards_are_listed(model, tmp_path):
         "bitstream": True,
         "note": "",
         "models": {},
+        "weights_in_flash": {},
     }
     assert rows["ulx3s_85f"]["models"] == {"model": None}
+    assert rows["ulx3s_85f"]["weights_in_flash"] == {"model": False}
     assert not rows["arty_a7"]["bitstream"]
     assert "arty_a7: the vendor's tools make the bitstream" in outcome.stdout
 
@@ -96,10 +98,22 @@ def test_weights_in_flash_are_a_file_of_their_own(flash_project, model, tmp_path
     assert files["flash.bin"] == flash_image(storage.load(flash_project))
     for pin, site in (("cipo", 17), ("cs", 16), ("clk", 15), ("copi", 14)):
         assert f"set_io spi_flash_1x_0__{pin}__io {site}".encode() in files["project/top.pcf"]
-    arguments = ("build", model, "--board", "ulx3s_85f", *TINY, *FLASH, "--no-run", "-o", tmp_path / "out")
-    assert (
-        "ulx3s_85f: weights come from flash only on boards with an iCE40UP5K" in zeropoint_command(*arguments).error()
-    )
+    arguments = ("build", model, "--board", "tang_nano_9k", *TINY, *FLASH, "--no-run", "-o", tmp_path / "out")
+    assert "tang_nano_9k: its flash cannot hold weights; use another" in zeropoint_command(*arguments).error()
+
+
+def test_weights_in_an_ecp5s_flash(model, tmp_path):
+    in_flash = ("--weight-source", "flash", "--weight-store", "flash")
+    for board, names in (("ulx3s_12f", "spi_flash_0"), ("ecpix5", "spi_flash_1x_0")):
+        folder = tmp_path / board
+        done = zeropoint_command("build", model, "--board", board, *TINY, *in_flash, "--no-run", "-o", folder).done()
+        assert '"simulate --program" says how long' in done.stderr
+        files = contents(folder)
+        for pin in ("cipo", "cs", "copi"):
+            assert f'LOCATE COMP "{names}__{pin}__io"'.encode() in files["project/top.lpf"]
+        # The clock leaves by way of the block that configures the FPGA, and has no pin.
+        assert b"cell \\USRMCLK" in files["project/top.il"]
+        assert b"clk__io" not in files["project/top.lpf"]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ BOARDS = (
         title="Colorlight 5A-75B v7.0",
         platform=Colorlight_5A75B_R70Platform,
         device=ecp5("25", "CABGA256"),
+        flash_offset=1 << 20,
         frequency=75,
         config={"lanes": 4, "columns": 4, "requantizers": 2},
         programmer="colorlight",

@@ -11,6 +11,7 @@ BOARDS = (
         title="LambdaConcept ECPIX-5 85F",
         platform=ECPIX585Platform,
         device=ecp5("85", "CABGA554", "8"),
+        flash_offset=2 << 20,
         frequency=100,
         config={"lanes": 8, "columns": 8},
         programmer="ecpix5",

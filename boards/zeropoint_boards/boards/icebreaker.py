@@ -30,6 +30,7 @@ BOARDS = (
         title="1BitSquared iCEBreaker",
         platform=ICEBreakerPlatform,
         device=DEVICES["iCE40UP5K"],
+        flash_offset=1 << 20,
         frequency=18,
         config=ULTRAPLUS,
         buffer_bits=9,

@@ -31,6 +31,7 @@ BOARDS = (
         title="tinyVision.ai UPduino v3",
         platform=_Platform,
         device=DEVICES["iCE40UP5K"],
+        flash_offset=1 << 20,
         frequency=18,
         config=ULTRAPLUS,
         buffer_bits=9,

@@ -13,7 +13,7 @@ from zeropoint.compiler.configure import configure
 from zeropoint.compiler.trim import trim
 from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_write, check_writable
-from zeropoint_hw.config import AcceleratorConfig, WeightSource
+from zeropoint_hw.config import AcceleratorConfig, WeightStore
 
 if TYPE_CHECKING:
     from zeropoint.model import QuantizedModel
@@ -37,7 +37,7 @@ def command(models: tuple[Path, ...], report: Path | None) -> None:
     with terminal.progress("Compiling", max(len(networks) * len(BOARDS), 1)) as update:
         for place, (name, network) in enumerate(networks):
             for index, (entry, board) in enumerate(zip(rows, BOARDS.values(), strict=True)):
-                entry["models"][name] = _shortage(board, network)
+                entry["models"][name], entry["weights_in_flash"][name] = _fit(board, network)
                 update(place * len(BOARDS) + index + 1)
     columns = ["board", "name", "device", "LUT", "DSP", "block RAM", "KiB", "array", "MHz"]
     table = [
@@ -51,7 +51,7 @@ def command(models: tuple[Path, ...], report: Path | None) -> None:
             each["block_ram_bits"] / 8192,
             each["array"],
             each["clock_mhz"],
-            *("fits" if short is None else short for short in each["models"].values()),
+            *(short or _fits(each["weights_in_flash"][name]) for name, short in each["models"].items()),
         ]
         for each in rows
     ]
@@ -82,16 +82,21 @@ def _entry(board: "Board") -> dict[str, Any]:
         "bitstream": board.device.family.flow is not None,
         "note": board.note,
         "models": {},
+        "weights_in_flash": {},
     }
 
 
-def _shortage(board: "Board", network: "QuantizedModel") -> str | None:
-    """Return of what a network takes more than a board has, or None if it fits."""
+def _fits(weights_in_flash: bool) -> str:
+    return "fits, weights stay in flash" if weights_in_flash else "fits"
+
+
+def _fit(board: "Board", network: "QuantizedModel") -> tuple[str | None, bool]:
+    """Return of what a network takes more than a board has, None if it fits; and whether its weights stay in flash."""
     from zeropoint_boards import fit
 
     try:
-        config = trim(network, configure(network, {}, {"weight_source": WeightSource.ROM, **board.config}))
+        config = fit.choose(board, lambda defaults: trim(network, configure(network, {}, defaults)))
         compile_model(network, config)
     except (ZeropointError, ValueError) as error:
-        return str(error)
-    return fit.shortage(config, board) or None
+        return str(error), False
+    return fit.shortage(config, board) or None, config.weight_store is WeightStore.FLASH

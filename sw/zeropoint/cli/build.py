@@ -1,6 +1,7 @@
 """``zeropoint build``: a network to a board's bitstream."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from zeropoint.compiler.trim import trim
 from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_folder, check_apart
 from zeropoint.host.device import BAUD, program_hash
-from zeropoint_hw.config import WeightSource
+from zeropoint_hw.config import AcceleratorConfig, WeightSource, WeightStore
 
 if TYPE_CHECKING:
     from zeropoint_boards.build import Design
@@ -86,7 +87,7 @@ def command(
     Nothing is written if the design does not reach its clock. The same MODEL, options and versions of the tools give
     the same bytes.
     """
-    from zeropoint_boards import boards, build, record
+    from zeropoint_boards import boards, build, fit, record
     from zeropoint_hw.linked import LinkedAccelerator
     from zeropoint_sim.design import rom
 
@@ -95,10 +96,15 @@ def command(
     clock, setting = board.clocking(board.frequency if frequency is None else frequency)
     divisor = board.divisor(clock, baud)
     network = load_quantized(model)
-    config = configured(network, {"weight_source": WeightSource.ROM, **board.config})
-    if config.weight_source is WeightSource.FLASH and not board.device.capacity.spram:
-        raise ZeropointError(f"{name}: weights come from flash only on boards with an iCE40UP5K; use another source")
-    program = compile_model(network, trim(network, config) if trimmed else config)
+
+    def configuration(defaults: Mapping[str, Any]) -> AcceleratorConfig:
+        config = configured(network, defaults)
+        return trim(network, config) if trimmed else config
+
+    config = fit.choose(board, configuration)
+    if runs and (short := fit.shortage(config, board)):
+        raise ZeropointError(f"{name}: {short}; take a smaller array (--lanes, --columns) or network, or another board")
+    program = compile_model(network, config)
     verify_program.verify(program)
     built_in = program_hash(program) if program.config.built_in else None
     core = LinkedAccelerator(program.config, divisor, board.buffer_bits, rom(program), built_in)
@@ -124,10 +130,12 @@ def command(
     if runs:
         _print(design, built)
         terminal.note(f'wrote {bitstream} and the program to {output}; "zeropoint program" puts it on the board')
-        if program.config.weight_source is WeightSource.FLASH:
-            terminal.note(f"{FLASH_IMAGE} belongs into the board's flash from byte {program.config.flash_offset:#x} on")
     else:
         terminal.note(f"wrote the program to {output}, and the project for the device's tools to {output / 'project'}")
+    if program.config.weight_source is WeightSource.FLASH:
+        terminal.note(f"{FLASH_IMAGE} belongs into the board's flash from byte {program.config.flash_offset:#x} on")
+    if program.config.weight_store is WeightStore.FLASH:
+        terminal.note('the weights stay there, and the array waits for them: "simulate --program" says how long')
 
 
 @dataclass(frozen=True)
