@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -114,6 +115,18 @@ def test_weights_in_an_ecp5s_flash(model, tmp_path):
         # The clock leaves by way of the block that configures the FPGA, and has no pin.
         assert b"cell \\USRMCLK" in files["project/top.il"]
         assert b"clk__io" not in files["project/top.lpf"]
+
+
+@pytest.mark.slow
+def test_weights_that_stay_in_flash_and_their_price(model, tmp_path):
+    need("cxxrtl")
+    folder, x, y = tmp_path / "out", model.parent / "x.npy", tmp_path / "y.npy"
+    in_flash = ("--weight-source", "flash", "--weight-store", "flash")
+    zeropoint_command("build", model, "--board", "ulx3s_12f", *TINY, *in_flash, "--no-run", "-o", folder).done()
+    outcome = zeropoint_command("simulate", model, "--program", folder, "--input", x, "--output", y).done()
+    assert "3/3 inferences bit-exact" in outcome.stdout
+    assert re.search(r"of these, the array waited for weights and activations: [\d,]+ \([\d.]+ %\)", outcome.stdout)
+    assert "3/3 inferences bit-exact" in run(folder, "virtual:ulx3s_12f", "--check", model).done().stdout
 
 
 @pytest.mark.slow

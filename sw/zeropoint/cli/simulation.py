@@ -112,5 +112,9 @@ def print_result(result: "SimulationResult") -> None:
     least, greatest = min(result.cycles), max(result.cycles)
     spread = f"{least:,}" if least == greatest else f"{mean:,.0f} ({least:,} to {greatest:,})"
     terminal.say(f"cycles per inference: {spread}")
+    if waited := result.stalls.get("memory"):
+        terminal.say(
+            f"of these, the array waited for weights and activations: {waited:,} ({terminal.percent(waited / mean)})"
+        )
     speed = f"{result.cycles_per_second:,.0f} simulated cycles a second"
     terminal.say(f"engine: {result.engine}, {result.wall_seconds:.1f} s, {speed}")
