@@ -61,23 +61,31 @@ class Pooler(wiring.Component):
         """Return the greatest of a beat and the same beat of the outputs before it in the window."""
         beats = self._config.columns // self._config.requantizers
         m.submodules.storage = storage = memory.Memory(shape=self._beat.size, depth=beats, init=[])
-        write, read = storage.write_port(), storage.read_port(domain="comb")
+        write = storage.write_port()
+        # What the next beat is compared with is read with this one, as reading and comparing take too long for a cycle.
+        read = storage.read_port()
+        # Outputs of a single beat are compared with what has just been written.
+        again, written = Signal(), Signal(self._beat.size)
 
-        place = Signal(range(beats))
+        place, following = Signal(range(beats)), Signal(range(beats))
         begun = Signal()
         last = self.beat_level != Level.CHUNK
+        m.d.comb += following.eq(place)
+        m.d.sync += place.eq(following)
         with m.If(self.beat):
-            m.d.sync += place.eq(Mux(last, 0, place + 1))
+            m.d.comb += following.eq(Mux(last, 0, place + 1))
             with m.If(last):
                 m.d.sync += begun.eq(self.beat_pools)
 
+        m.d.sync += [again.eq(self.beat & (following == place)), written.eq(write.data)]
+        kept = Mux(again, written, read.data)
         greatest = []
         for index, result in enumerate(self.results):
-            before = read.data.word_select(index, self._config.element_bits)
+            before = kept.word_select(index, self._config.element_bits)
             keep = begun & (self._number(before) > self._number(result))
             greatest.append(Mux(keep, before, result))
         m.d.comb += [
-            read.addr.eq(place),
+            read.addr.eq(following),
             write.addr.eq(place),
             write.data.eq(Cat(greatest)),
             write.en.eq(self.beat),
