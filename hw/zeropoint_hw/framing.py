@@ -87,6 +87,20 @@ class FrameBuffer(wiring.Component):
         return m
 
 
+class ByteRegister(wiring.Component):
+    """Holds a byte of a stream, so that what takes it does not wait for the memory that it comes from."""
+
+    def __init__(self) -> None:
+        super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += self.i.ready.eq(~self.o.valid | self.o.ready)
+        with m.If(self.i.ready):
+            m.d.sync += [self.o.valid.eq(self.i.valid), self.o.payload.eq(self.i.payload)]
+        return m
+
+
 class SerialCrc(wiring.Component):
     """A CRC-32 that takes a byte in ``CRC_CYCLES`` cycles; ``start`` goes before the first one of a frame."""
 

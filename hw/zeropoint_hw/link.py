@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.framing import FrameReceiver, FrameSender
+from zeropoint_hw.framing import ByteRegister, FrameReceiver, FrameSender
 from zeropoint_hw.host import HostBusSignature
 from zeropoint_hw.isa import ADDRESS_WIDTH, REGION_SHIFT, Command, Region, Register, address
 from zeropoint_hw.protocol import (
@@ -102,17 +102,20 @@ class Link(wiring.Component):
         m.submodules.uart_receiver = receiver = UartReceiver(self._divisor)
         m.submodules.uart_transmitter = transmitter = UartTransmitter(self._divisor)
         m.submodules.frame_receiver = requests = FrameReceiver(self._buffer_bits)
+        m.submodules.request_byte = request_byte = ByteRegister()
         m.submodules.frame_sender = answers = FrameSender(SEND_BITS)
         wiring.connect(m, answers.o, transmitter.i)
+        wiring.connect(m, requests.o, request_byte.i)
         m.d.comb += [
             receiver.rx.eq(self.rx),
             self.tx.eq(transmitter.tx),
             requests.data.eq(receiver.data),
             requests.valid.eq(receiver.valid),
         ]
-        idle = self._execute(m, requests.o, answers.i)
+        idle = self._execute(m, request_byte.o, answers.i)
+        waiting = requests.o.valid | request_byte.o.valid
         m.d.comb += self.active.eq(
-            receiver.active | requests.o.valid | ~idle | answers.active | answers.o.valid | transmitter.active
+            receiver.active | waiting | ~idle | answers.active | answers.o.valid | transmitter.active
         )
         return m
 
