@@ -162,7 +162,8 @@ def _print_found(found: Found) -> None:
     for group, trials in found.alone.items():
         curve = ", ".join(f"{trial.bits[group]}: {terminal.percent(trial.accuracy)}" for trial in trials)
         rows.append([group, found.bits[group], curve])
-    title = f"Narrowest formats, of {len(found.trials)} networks tried"
+    exponents = "" if found.exponent_bits is None else f", with {found.exponent_bits} exponent bits"
+    title = f"Narrowest formats, of {len(found.trials)} networks tried{exponents}"
     terminal.table(title, ["group", "bits", "accuracy with so many bits in this group alone"], rows)
     terminal.say(
         f"accuracy on the calibration data: {terminal.percent(found.accuracy)}, "

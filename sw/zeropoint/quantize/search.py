@@ -5,10 +5,11 @@ Networks, 2018, section IV: each group of tensors is narrowed by itself while al
 Here a group is one layer's weights, or the activations that have one quantization: the network's inputs, or what a
 layer gives. Minifloats have all activations in one group, as the hardware has one format for them. Where all groups at
 once lose too much, which Ristretto leaves to fine-tuning, the one that has lost most by itself gets a bit back, and so
-on; and when that is enough, each gives up again what it can do without.
+on; and when that is enough, each gives up again what it can do without, until none can. For minifloats this is done
+with each number of exponent bits from Ristretto's down to 1, with which they saturate sooner and may be narrower.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -60,16 +61,19 @@ class Found:
         The network in the narrowest formats.
     bits
         Of each group.
+    exponent_bits
+        Of the minifloats; None for others.
     accuracy, float_accuracy
         Of ``model`` and of the float network: the part of the samples, 0 … 1.
     alone
         For each group, the trials in which it alone was narrow, widest first.
     trials
-        All networks that were tried, in this order.
+        All networks that were tried, in this order; for minifloats, with so many exponent bits.
     """
 
     model: QuantizedModel
     bits: Mapping[str, int]
+    exponent_bits: int | None
     accuracy: float
     float_accuracy: float
     alone: Mapping[str, tuple[Trial, ...]]
@@ -100,8 +104,9 @@ def search(
         The right class of each sample, integers ``(N,)``. Without them, the class that the float network gives counts
         as right.
     scheme
-        ``DYNAMIC_FIXED``; ``MINIFLOAT``, where all have as many exponent bits; or ``POW2``, where each layer's weights
-        are powers of two of as few exponents as will do, or 8-bit integers where none will.
+        ``DYNAMIC_FIXED``; ``MINIFLOAT``, where all have as many exponent bits, those with which the network takes
+        fewest bits; or ``POW2``, where each layer's weights are powers of two of as few exponents as will do, or 8-bit
+        integers where none will.
     acceptable_loss
         The part of the samples, 0 … 1, by which the accuracy may be below the float network's.
 
@@ -132,66 +137,115 @@ def search(
             f"acceptable {100 * acceptable_loss:g} points is no more than chance; check the labels, or accept less"
         )
     seen = observe(model, x, dynamic_rules(8), method, percentile, bias_correction, lambda done: progress(done / 4))
-    widths, exponent = WIDTHS[scheme], 0
+    exponents: Sequence[int | None] = [exponent_bits]
     if scheme is Scheme.MINIFLOAT:
-        exponent = exponent_bits_for(peak(model, seen.ranges), 8) if exponent_bits is None else exponent_bits
-        if not 1 <= exponent <= 7:
-            raise ZeropointError(f"minifloats of 8 bits have 1 to 7 exponent bits, not {exponent}")
-        widths = tuple(width for width in widths if width > exponent)
+        greatest = exponent_bits_for(peak(model, seen.ranges), 8) if exponent_bits is None else exponent_bits
+        if not 1 <= greatest <= 7:
+            raise ZeropointError(f"minifloats of 8 bits have 1 to 7 exponent bits, not {greatest}")
+        exponents = range(greatest, 0 if exponent_bits is None else greatest - 1, -1)
     groups = _groups(model, scheme)
-    tried: dict[tuple[int, ...], tuple[QuantizedModel, Trial]] = {}
 
-    def attempt(bits: Mapping[str, int]) -> Trial:
-        key = tuple(bits.values())
-        if key not in tried:
-            notes = {"scheme": scheme.value, **seen.notes, "bits": ", ".join(f"{name} {n}" for name, n in bits.items())}
-            if exponent:
-                notes["exponent bits"] = str(exponent)
-            rules = _rules(scheme, {groups[name]: width for name, width in bits.items()}, exponent)
-            quantized = convert(model, seen.ranges, seen.inputs, rules, {**model.metadata, **notes})
-            outputs = golden.run(quantized, quantized.tensor(quantized.input).quantize(x))
-            tried[key] = quantized, Trial(dict(bits), float(np.mean(_classes(outputs) == right)))
-        return tried[key][1]
+    def quantized(exponent: int | None, bits: Mapping[str, int]) -> QuantizedModel:
+        notes = {"scheme": scheme.value, **seen.notes, "bits": ", ".join(f"{name} {n}" for name, n in bits.items())}
+        if exponent is not None:
+            notes["exponent bits"] = str(exponent)
+        rules = _rules(scheme, {groups[name]: width for name, width in bits.items()}, exponent or 0)
+        return convert(model, seen.ranges, seen.inputs, rules, {**model.metadata, **notes})
 
-    wide = dict.fromkeys(groups, widths[0])
-    if attempt(wide).accuracy < limit:
+    def accuracy(network: QuantizedModel) -> float:
+        outputs = golden.run(network, network.tensor(network.input).quantize(x))
+        return float(np.mean(_classes(outputs) == right))
+
+    def part(index: int, done: float) -> None:
+        progress(0.25 + 0.75 * (index + done) / len(exponents))
+
+    found: list[Found] = []
+    widest: list[float] = []
+    for index, exponent in enumerate(exponents):
+        widths = tuple(width for width in WIDTHS[scheme] if exponent is None or width > exponent)
+        tries = _Tries(partial(quantized, exponent), accuracy)
+        widest.append(tries(dict.fromkeys(groups, widths[0])).accuracy)
+        if widest[-1] >= limit:
+            bits, alone = _narrowest(tries, groups, widths, limit, partial(part, index))
+            network, trial = tries.tried[tuple(bits.values())]
+            trials = tuple(trial for _, trial in tries.tried.values())
+            found.append(Found(network, bits, exponent, trial.accuracy, float_accuracy, alone, trials))
+        part(index, 1.0)
+    if not found:
         raise ZeropointError(
-            f"model '{model.name}': with {widths[0]} bits everywhere {attempt(wide).accuracy:.1%} of the samples are "
+            f"model '{model.name}': with {WIDTHS[scheme][0]} bits everywhere {max(widest):.1%} of the samples are "
             f"right, and {float_accuracy:.1%} in floats, which is more than {100 * acceptable_loss:g} points apart; "
             f"accept more, or use affine-int8"
         )
+
+    def size(each: Found) -> int:
+        return sum(groups[name].values * width for name, width in each.bits.items())
+
+    return min(found, key=lambda each: (size(each), -each.accuracy))
+
+
+class _Tries:
+    """What has been tried of networks with the same groups, by their bits.
+
+    Parameters
+    ----------
+    quantized
+        Returns the network with these bits.
+    accuracy
+        Returns a network's accuracy.
+    """
+
+    def __init__(
+        self, quantized: Callable[[Mapping[str, int]], QuantizedModel], accuracy: Callable[[QuantizedModel], float]
+    ) -> None:
+        self._quantized, self._accuracy = quantized, accuracy
+        self.tried: dict[tuple[int, ...], tuple[QuantizedModel, Trial]] = {}
+
+    def __call__(self, bits: Mapping[str, int]) -> Trial:
+        """Return the accuracy with these bits, in the order of the groups."""
+        key = tuple(bits.values())
+        if key not in self.tried:
+            network = self._quantized(bits)
+            self.tried[key] = network, Trial(dict(bits), self._accuracy(network))
+        return self.tried[key][1]
+
+
+def _narrowest(
+    tries: _Tries,
+    groups: "Mapping[str, _Group]",
+    widths: tuple[int, ...],
+    limit: float,
+    progress: Callable[[float], object],
+) -> tuple[dict[str, int], dict[str, tuple[Trial, ...]]]:
+    """Return the bits of each group with which the accuracy is within the limit, and each group's curve by itself."""
+    wide = dict.fromkeys(groups, widths[0])
     alone: dict[str, tuple[Trial, ...]] = {}
     narrow = dict(wide)
     for index, group in enumerate(groups):
         curve = []
         for bits in widths[1:]:
-            curve.append(attempt(wide | {group: bits}))
+            curve.append(tries(wide | {group: bits}))
             if curve[-1].accuracy < limit:
                 break
             narrow[group] = bits
         alone[group] = tuple(curve)
-        progress(0.25 + 0.7 * (index + 1) / len(groups))
-    together = attempt(narrow)
-    while together.accuracy < limit:
+        progress(0.9 * (index + 1) / len(groups))
+    while tries(narrow).accuracy < limit:
         worst = min(
             (name for name in groups if narrow[name] != widths[0]), key=lambda name: _by_itself(alone, narrow, name)
         )
         narrow[worst] = widths[widths.index(narrow[worst]) - 1]
-        together = attempt(narrow)
-    progress(0.97)
-    # On the way back groups got bits that they can do without once others have theirs; those of most values first.
-    waiting = sorted(groups, key=lambda name: -groups[name].values)
-    while waiting:
-        for name in list(waiting):
+    # On the way back groups got bits that they can do without once others have theirs; those of most values first. One
+    # that could not do with less may, once others have less: accuracy does not always fall with the bits.
+    order = sorted(groups, key=lambda name: -groups[name].values)
+    before: dict[str, int] = {}
+    while before != narrow:
+        before = dict(narrow)
+        for name in order:
             narrower = widths[min(widths.index(narrow[name]) + 1, len(widths) - 1)]
-            trial = attempt(narrow | {name: narrower})
-            if narrower == narrow[name] or trial.accuracy < limit:
-                waiting.remove(name)
-            else:
-                narrow, together = narrow | {name: narrower}, trial
-    progress(1.0)
-    trials = tuple(trial for _, trial in tried.values())
-    return Found(tried[tuple(narrow.values())][0], narrow, together.accuracy, float_accuracy, alone, trials)
+            if tries(narrow | {name: narrower}).accuracy >= limit:
+                narrow[name] = narrower
+    return narrow, alone
 
 
 def _by_itself(alone: Mapping[str, tuple[Trial, ...]], bits: Mapping[str, int], group: str) -> tuple[float, int]:

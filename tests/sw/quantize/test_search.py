@@ -81,19 +81,37 @@ def test_more_loss_allows_fewer_bits():
 @pytest.mark.parametrize("scheme", WIDTHS)
 def test_a_bit_less_in_any_group_was_too_few(scheme):
     network, x, labels = classifier()
-    widths = WIDTHS[scheme]
     found = search(network, x, labels, scheme=scheme, acceptable_loss=0.05)
-    least = int(found.model.metadata.get("exponent bits", 0))
+    tried = {tuple(trial.bits.values()): trial.accuracy for trial in found.trials}
     for group, bits in found.bits.items():
-        narrower = [width for width in widths if least < width < bits]
-        tried = [
-            trial.accuracy
-            for trial in found.trials
-            if narrower
-            and trial.bits[group] == max(narrower)
-            and all(trial.bits[name] >= wanted for name, wanted in found.bits.items() if name != group)
-        ]
-        assert not narrower or min(tried) < found.float_accuracy - 0.05
+        narrower = [width for width in WIDTHS[scheme] if (found.exponent_bits or 0) < width < bits]
+        if narrower:
+            less = tried[tuple((found.bits | {group: max(narrower)}).values())]
+            assert less < found.float_accuracy - 0.05
+
+
+@pytest.mark.parametrize("loss", [0.01, 0.05, 0.2])
+def test_minifloats_have_the_exponent_bits_with_which_all_are_narrowest(loss):
+    network, x, labels = classifier()
+    (operator,) = network.operators
+    weights = network.tensor(operator.weights).shape
+    values = {f"{operator.name} weights": np.prod(weights), ACTIVATIONS: x[0].size + weights[0]}
+
+    def size(found):
+        return sum(values[group] * bits for group, bits in found.bits.items())
+
+    found = search(network, x, labels, scheme=Scheme.MINIFLOAT, acceptable_loss=loss)
+    sizes = {}
+    for exponent_bits in range(1, 8):
+        try:
+            each = search(
+                network, x, labels, scheme=Scheme.MINIFLOAT, acceptable_loss=loss, exponent_bits=exponent_bits
+            )
+        except ZeropointError:
+            continue
+        assert each.exponent_bits == exponent_bits
+        sizes[exponent_bits] = size(each)
+    assert size(found) == sizes[found.exponent_bits] == min(sizes.values())
 
 
 def test_each_groups_own_curve_goes_from_wide_to_narrow_and_ends_where_it_fails():
