@@ -2,6 +2,8 @@
 
     python benchmarks/multiplier_free.py [--part pes] [--kind shift-5] [--no-place] [--plot plot.svg]
 
+Without options it measures what the README shows, in an hour or two.
+
 Three parts. "accelerators": the demo network for Fashion-MNIST, trained by INQ for the shift PEs, on accelerators that
 `zeropoint compile --trim` makes for it, on an LFE5U-85F. Accuracy is the golden model's on the 10,000 test images if
 they are there, otherwise on the 100 that ship with Zeropoint. Cycles are counted by simulated hardware (CXXRTL), whose
@@ -53,7 +55,9 @@ PE_DEVICES = {"ecp5": (ECP5, 300.0), "ice40": (ICE40, 150.0)}
 #: What placing accelerators and arrays aims at, in MHz.
 FREQUENCY = 120.0
 ACCUMULATOR_WIDTH = 24
-PARTS = ("accelerators", "pes", "arrays")
+#: The parts, and where no option says otherwise, how often each is placed and what arrays it has.
+PARTS = {"accelerators": 3, "pes": 1, "arrays": 1}
+ARRAYS = {"accelerators": "4x4", "arrays": "8x8"}
 
 #: Headings and rows.
 Table = tuple[Sequence[str], list[list[str]]]
@@ -81,10 +85,10 @@ class Kind:
     fields: Mapping[str, Any]
     inq_bits: int | None = None
     dsp: bool = True
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = tuple(PARTS)
 
 
-def _shift(bits: int, parts: tuple[str, ...] = PARTS) -> Kind:
+def _shift(bits: int, parts: tuple[str, ...] = tuple(PARTS)) -> Kind:
     return Kind(f"shift, {bits} bits", {"pe": "shift", "weight_bits": bits}, bits, parts=parts)
 
 
@@ -172,7 +176,7 @@ def single_pe(
     return taken | measure.clock(synthesize(Harness(make()), device, kind.dsp), seeds, frequency, step)
 
 
-def array(kind: Kind, size: tuple[int, int], seeds: int, step: Callable[[str], None]) -> dict[str, Any]:
+def filling(kind: Kind, size: tuple[int, int], seeds: int, step: Callable[[str], None]) -> dict[str, Any]:
     """Return what an array takes, the clock that it reaches, and how many PEs would fill the device.
 
     The sites that the whole takes and half of its columns do not are those of half of its PEs, with their adder trees
@@ -269,21 +273,28 @@ TABLES = {"accelerators": accelerator_table, "pes": pe_table, "arrays": array_ta
 def title(part: str, document: Mapping[str, Any]) -> str:
     """Return what stands above a part's table."""
     return {
-        "accelerators": f"Accelerators with {document['array']} PEs on {ECP5.device}-{ECP5.speed}, "
+        "accelerators": f"Accelerators with {document['array'].get(part)} PEs on {ECP5.device}-{ECP5.speed}, "
         f"accuracy on {document['images']}",
         "pes": f"Single PEs, activations of {document['operand_bits']} bits, accumulators of {ACCUMULATOR_WIDTH} bits",
-        "arrays": f"Arrays of {document['array']} PEs on {ECP5.device}-{ECP5.speed}",
+        "arrays": f"Arrays of {document['array'].get(part)} PEs on {ECP5.device}-{ECP5.speed}",
     }[part]
 
 
 @click.command(help=__doc__)
 @click.option(
-    "--part", "parts", multiple=True, type=click.Choice(PARTS), default=PARTS, help="Repeatable; default all."
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(tuple(PARTS)),
+    default=tuple(PARTS),
+    help="Repeatable; default all.",
 )
 @click.option(
     "--kind", "kinds", multiple=True, type=click.Choice(tuple(KINDS)), default=tuple(KINDS), help="Repeatable."
 )
-@click.option("--array", "array_text", default="8x8", show_default=True, metavar="LANESxCOLUMNS", help="Of PEs.")
+@click.option(
+    "--array", metavar="LANESxCOLUMNS", help="Of PEs.  [default: 4x4 in accelerators, 8x8 where it is by itself]"
+)
 @click.option(
     "--operand-bits",
     type=click.IntRange(8, 9),
@@ -291,7 +302,9 @@ def title(part: str, document: Mapping[str, Any]) -> str:
     show_default=True,
     help="Bits of single PEs' activations: 9 with a zero point subtracted, as in an array.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Placements, for the median.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), help="Placements, for the median.  [default: 3 of accelerators, 1 of others]"
+)
 @click.option("--no-place", is_flag=True, help="No Fmax, which takes ten minutes a seed for an accelerator with 8x8.")
 @click.option("--images", "limit", type=click.IntRange(min=1), help="Use only the first of the images.")
 @click.option(
@@ -311,9 +324,9 @@ def title(part: str, document: Mapping[str, Any]) -> str:
 def main(
     parts: tuple[str, ...],
     kinds: tuple[str, ...],
-    array_text: str,
+    array: str | None,
     operand_bits: int,
-    seeds: int,
+    seeds: int | None,
     no_place: bool,
     limit: int | None,
     data: Path | None,
@@ -322,37 +335,42 @@ def main(
     markdown_file: Path | None,
     plot_file: Path | None,
 ) -> None:
-    size = measure.array_size(array_text)
-    if "arrays" in parts and size[1] < 2:
-        raise click.BadParameter(f"arrays of {array_text} PEs have no half to compare with; say 2 columns or more")
+    arrays = {part: array or own for part, own in ARRAYS.items() if part in parts}
+    sizes = {part: measure.array_size(text) for part, text in arrays.items()}
+    if "arrays" in sizes and sizes["arrays"][1] < 2:
+        raise click.BadParameter(f"arrays of {array} PEs have no half to compare with; say 2 columns or more")
     if plot_file is not None:
         check_figure(plot_file)
-    seeds = 0 if no_place else seeds
+    placements = {part: 0 if no_place else seeds or own for part, own in PARTS.items()}
     shown = images(data, limit) if "accelerators" in parts else None
     work = [(part, kind) for part in PARTS for kind in KINDS if part in parts and kind in kinds]
     work = [(part, kind) for part, kind in work if part in KINDS[kind].parts]
     measured: dict[str, dict[str, dict[str, Any]]] = {part: {} for part in PARTS if part in parts}
-    total = {"accelerators": 3 + seeds, "pes": 2 * (1 + seeds), "arrays": 2 + seeds + min(seeds, 1)}
+    total = {
+        "accelerators": 3 + placements["accelerators"],
+        "pes": 2 * (1 + placements["pes"]),
+        "arrays": 2 + placements["arrays"] + min(placements["arrays"], 1),
+    }
     with measure.steps(sum(total[part] for part, _ in work)) as show:
         for part, name in work:
-            kind = KINDS[name]
+            kind, tries = KINDS[name], placements[part]
 
             def step(what: str, name: str = name) -> None:
                 show(f"{name}: {what}")
 
             if part == "accelerators":
                 assert shown is not None
-                measured[part][name] = accelerator(kind, size, shown, networks, seeds, step)
+                measured[part][name] = accelerator(kind, sizes[part], shown, networks, tries, step)
             elif part == "pes":
                 devices = PE_DEVICES.items()
                 measured[part][name] = {
-                    each: single_pe(kind, operand_bits, *where, seeds, step) for each, where in devices
+                    each: single_pe(kind, operand_bits, *where, tries, step) for each, where in devices
                 }
             else:
-                measured[part][name] = array(kind, size, seeds, step)
+                measured[part][name] = filling(kind, sizes[part], tries, step)
 
     document = {
-        "array": array_text,
+        "array": arrays,
         "operand_bits": operand_bits,
         "images": shown.source if shown else None,
         "device": ECP5.device,

@@ -65,21 +65,23 @@ def test_the_float_network_is_worth_quantizing(float_accuracy: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "points"),
+    ("scheme", "told"),
     [
-        (Scheme.AFFINE_INT8, 0.5),
-        (Scheme.AFFINE_UINT8, 1.0),
-        (Scheme.DYNAMIC_FIXED, 1.0),
-        (Scheme.MINIFLOAT, 0.7),
+        (Scheme.AFFINE_INT8, 91.2),
+        (Scheme.AFFINE_UINT8, 91.0),
+        (Scheme.DYNAMIC_FIXED, 90.5),
+        (Scheme.MINIFLOAT, 90.9),
     ],
     ids=lambda value: getattr(value, "value", None),
 )
 def test_integers_lose_little(
-    scheme: Scheme, points: float, model: FloatModel, calibration: Any, images: Any, labels: Any, float_accuracy: float
+    scheme: Scheme, told: float, model: FloatModel, calibration: Any, images: Any, labels: Any, float_accuracy: float
 ) -> None:
+    """No more than the README tells; the last bits of float32 sums, which differ between machines, move a tenth."""
     quantized = quantize(model, calibration, scheme=scheme)
     outputs = golden.run(quantized, quantized.tensor(quantized.input).quantize(images))
-    assert abs(accuracy(outputs, labels) - float_accuracy) <= points
+    assert accuracy(outputs, labels) == pytest.approx(told, abs=0.2)
+    assert float_accuracy == pytest.approx(91.2, abs=0.1)
 
 
 def test_powers_of_two_need_training(model: FloatModel, calibration: Any, images: Any, labels: Any) -> None:

@@ -68,7 +68,7 @@ def _check(model: QuantizedModel, operator: Operator) -> None:
     elif getattr(operator, "value", None) not in (None, target.zero_point):
         what = "it pads with something other than the zero point"
     elif isinstance(target.format, MinifloatFormat):
-        what = "its output are minifloats, which QDQ does not know; quantize to integers for other tools"
+        what = "its outputs are minifloats, which QDQ does not know; quantize to integers for other tools"
     elif target.format is not None or target.dtype == "int16":
         what = f"its output has {target.bits} bits, which QDQ does not say; quantize with 8 for other tools"
     elif isinstance(operator, Weighted) and not _fits_int8(model.tensor(operator.weights)):
