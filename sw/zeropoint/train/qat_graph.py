@@ -27,6 +27,7 @@ _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _RELU, _RELU6 = Clamp(0.0, inf), Clamp(0.0, 6.0)
 _CLAMPS = {F.relu: _RELU, torch.relu: _RELU, torch.relu_: _RELU, "relu": _RELU, "relu_": _RELU, F.relu6: _RELU6}
+_HARDTANHS = (F.hardtanh, F.hardtanh_)
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _MEANS = (torch.mean, "mean")
 _MAX_POOLS = (F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d)
@@ -252,12 +253,22 @@ class _Builder:
         module = self._module(node)
         if isinstance(module, nn.ReLU):
             return _RELU
-        if not isinstance(module, nn.Hardtanh):
+        low: Any
+        high: Any
+        if isinstance(module, nn.Hardtanh):  # ReLU6 is one of these.
+            low, high = module.min_val, module.max_val
+        elif node.target in _HARDTANHS:
+            given = {"min_val": -1.0, "max_val": 1.0}
+            given |= dict(zip(given, node.args[1:], strict=False)) | dict(node.kwargs)
+            low, high = given["min_val"], given["max_val"]
+        else:
             return _CLAMPS.get(node.target) if node.op != "call_module" else None
-        # ReLU6 is one of these.
-        if not module.min_val <= 0 < module.max_val:
-            raise _refused(node, module, "clamps to an interval without 0")
-        return Clamp(float(module.min_val), float(module.max_val))
+        called = node.target if module is None else module
+        if not isinstance(low, int | float) or not isinstance(high, int | float):
+            raise _refused(node, called, "clamps to limits that are not numbers")
+        if not low <= 0 < high:
+            raise _refused(node, called, "clamps to an interval without 0")
+        return Clamp(float(low), float(high))
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         return self._old[str(node.target)] if node.op == "call_module" else None

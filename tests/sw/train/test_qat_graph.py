@@ -69,6 +69,38 @@ class Custom(nn.Module):
         return self.function(self, x)
 
 
+@pytest.mark.parametrize(
+    ("function", "limits"),
+    [
+        (F.hardtanh, (-1, 1)),
+        (lambda x: F.hardtanh(x, -2, 0.5), (-2, 0.5)),
+        (lambda x: F.hardtanh(x, 0, max_val=3), (0, 3)),
+        (lambda x: F.hardtanh(input=x, max_val=2.5, inplace=True), (-1, 2.5)),
+        (F.hardtanh_, (-1, 1)),
+        (lambda x: F.hardtanh_(x, -0.25, 2), (-0.25, 2)),
+        (lambda x: F.hardtanh_(x, min_val=-0.25), (-0.25, 1)),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_function_hardtanh_is_the_module(function, limits, alone):
+    """Fused with a layer, or on its own behind a mean."""
+
+    def outputs(activation):
+        torch.manual_seed(3)
+        made = Custom(lambda m, x: m.activation(m.conv(x).mean((2, 3)) if alone else m.conv(x)))
+        made.activation = activation
+        qat = Qat(made).train()
+        return qat(x).detach(), qat.eval()(x)
+
+    x = 8 * torch.randn(64, 2, 2, 2, generator=torch.Generator().manual_seed(4))
+    got, integers = outputs(function)
+    for result, same in zip((got, integers), outputs(nn.Hardtanh(*limits)), strict=True):
+        assert torch.equal(result, same)
+    # Both limits are reached, but for the rounding to 8 bits.
+    assert abs(got.min() - limits[0]) < 0.1
+    assert abs(got.max() - limits[1]) < 0.1
+
+
 def two_inputs():
     class Two(nn.Module):
         def forward(self, x, y):
@@ -106,6 +138,15 @@ SUPPORTED = "is not supported; supported are Conv1d, Conv2d and Linear layers"
         (Custom(lambda m, x: x.mean()), "operation 'mean' (mean) averages over something else"),
         (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), "operation '0' (MaxPool2d) returns indices"),
         (nn.Sequential(nn.Hardtanh(1, 2)), "operation '0' (Hardtanh) clamps to an interval without 0"),
+        (Custom(lambda m, x: F.hardtanh(x, 1, 2)), "operation 'hardtanh' (hardtanh) clamps to an interval without 0"),
+        (
+            Custom(lambda m, x: F.hardtanh(m.conv(x), max_val=0)),
+            "operation 'hardtanh' (hardtanh) clamps to an interval without 0",
+        ),
+        (
+            Custom(lambda m, x: F.hardtanh(x, -1, x.shape[0])),
+            "operation 'hardtanh' (hardtanh) clamps to limits that are not numbers",
+        ),
         (nn.Sequential(nn.Conv2d(2, 2, 3, padding_mode="circular", padding=1)), "layer '0' pads by 'circular'; only"),
         (
             nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(5)),
