@@ -4,6 +4,8 @@ Source: Zhou et al., *Incremental Network Quantization: Towards Lossless CNNs wi
 sections 2.2 and 2.3. Levels and rounding are those of :mod:`zeropoint.numerics.power_of_two`.
 """
 
+import operator
+import warnings
 from collections.abc import Mapping
 from math import floor
 from typing import Any, Literal
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from zeropoint.errors import ZeropointError, quoted_list
+from zeropoint.numerics.formats import EXPONENT_LIMIT
 from zeropoint.numerics.power_of_two import InqThreshold, PowerOfTwoFormat, inq_format, quantize_inq
 
 Partition = Literal["magnitude", "random"]
@@ -31,7 +34,9 @@ SCHEDULES: Mapping[str, tuple[float, ...]] = {
     "2-bit": (0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0),
 }
 
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+#: What INQ quantizes.
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear)
 
 
 class Inq:
@@ -40,8 +45,9 @@ class Inq:
     From then on those weights are constants: whatever writes to the model's parameters (momentum, weight decay, Adam,
     code of your own) changes no bit of them, and their gradients are exactly 0. A layer's levels are found when its
     first weight is quantized, from its greatest weight, and stay. After the last portion every weight of every
-    ``Conv1d``, ``Conv2d`` and ``Linear``, the first and the last of them included, is one of its layer's levels.
-    Biases and normalizations stay floats and are trained throughout.
+    convolution (``Conv1d`` to ``Conv3d``, ``ConvTranspose1d`` to ``ConvTranspose3d``) and ``Linear``, the first and the
+    last of them included, is one of its layer's levels. Biases and normalizations stay floats and are trained
+    throughout; so do weights of anything else, which a warning names.
 
     While this lasts, each ``layer.weight`` is computed (a parametrization of :mod:`torch.nn.utils.parametrize`) from
     the parameter that it was and from the constants; both are part of ``model.state_dict()``. Optimizers made before
@@ -52,7 +58,7 @@ class Inq:
     model
         Any module. Move it to its device and choose its type before.
     bits
-        5, 4, 3 or 2 (ternary).
+        An integer: 5, 4, 3 or 2 (ternary).
     portions
         The accumulated share of each layer's weights that is quantized after each step: ascending, in (0, 1], ending
         in 1; or the name of one of :data:`SCHEDULES`. None takes ``"5-bit"``, ``"4-bit"``, ….
@@ -68,7 +74,13 @@ class Inq:
     ------
     ZeropointError
         If an argument is none of these; if there is no such layer, or one cannot be quantized: its weight is shared
-        with another module, parametrized already, not there yet (lazy), or no float.
+        with another module, parametrized already, not there yet (lazy), or no float. Nothing is changed then.
+
+    Warns
+    -----
+    UserWarning
+        If the model has other parameters of floats in two dimensions or more, such as those of an ``LSTM``, an
+        ``Embedding``, or the ``in_proj_weight`` of a ``MultiheadAttention``: one warning, which names all of them.
     """
 
     def __init__(
@@ -81,8 +93,7 @@ class Inq:
         threshold: InqThreshold = InqThreshold.NEAREST,
         seed: int = 0,
     ) -> None:
-        if isinstance(bits, bool) or bits not in (2, 3, 4, 5):
-            raise ZeropointError(f"INQ has 2, 3, 4 or 5 bits, not {bits!r}")
+        bits = checked_bits(bits)
         if partition not in ("magnitude", "random"):
             raise ZeropointError(f"INQ's partition is 'magnitude' or 'random', not {partition!r}")
         if not isinstance(threshold, InqThreshold):
@@ -97,6 +108,8 @@ class Inq:
         self._step = 0
         self._formats: dict[str, PowerOfTwoFormat] = {}
         self._layers = _quantizable(model)
+        # Before anything is changed, as warnings may be errors.
+        _warn_of_others(model, self._layers)
         for layer in self._layers.values():
             parametrize.register_parametrization(layer, "weight", _Frozen(layer.weight))
 
@@ -124,7 +137,8 @@ class Inq:
         Raises
         ------
         ZeropointError
-            If all weights are quantized already, or if some are not finite. Nothing is changed then.
+            If all weights are quantized already; or if some of a layer are not finite, or have levels that INQ or
+            their type cannot hold. Nothing is changed then.
         """
         if self.done:
             raise ZeropointError("all weights are quantized: no portion is left")
@@ -135,7 +149,7 @@ class Inq:
             if not np.isfinite(weights).all():
                 raise ZeropointError(f"layer '{name}' has weights that are not finite: its training has diverged")
             if name not in formats:
-                formats[name] = inq_format(float(np.abs(weights).max()), self.bits)
+                formats[name] = _format(name, float(np.abs(weights).max()), self.bits)
             count = _count(portion, weights.size)
             fresh = self._next(weights, _frozen(layer).mask.cpu().numpy(), count, index)
             levels = formats[name].decode(quantize_inq(weights[fresh], formats[name], self.threshold))
@@ -299,6 +313,17 @@ class _Frozen(nn.Module):
         self.mask |= fresh
 
 
+def checked_bits(bits: int) -> int:
+    """Return the width of INQ's codes as an int; raise ZeropointError unless it is an integer from 2 to 5."""
+    try:
+        number = operator.index(bits)
+    except TypeError:
+        number = 0
+    if isinstance(bits, bool) or number not in (2, 3, 4, 5):
+        raise ZeropointError(f"INQ's bits must be an integer from 2 to 5, not {bits!r}")
+    return number
+
+
 def _portions(portions: str | tuple[float, ...]) -> tuple[float, ...]:
     """Return the accumulated portions, checked; see :class:`Inq`."""
     if isinstance(portions, str):
@@ -315,6 +340,17 @@ def _portions(portions: str | tuple[float, ...]) -> tuple[float, ...]:
     return checked
 
 
+def _format(name: str, peak: float, bits: int) -> PowerOfTwoFormat:
+    """Return the format of the layer ``name``, whose greatest weight is ``peak``."""
+    try:
+        return inq_format(peak, bits)
+    except ValueError as error:
+        raise ZeropointError(
+            f"layer '{name}' has weights of up to {peak:.3g}, and INQ's least level must be from 2^-{EXPONENT_LIMIT} "
+            f"to 2^{EXPONENT_LIMIT}; rescale the layer's weights"
+        ) from error
+
+
 def _count(portion: float, weights: int) -> int:
     """Return how many of ``weights`` weights an accumulated portion is, halves rounded up: all if it is 1."""
     return floor(portion * weights + 0.5)
@@ -322,9 +358,9 @@ def _count(portion: float, weights: int) -> int:
 
 def _quantizable(model: nn.Module) -> dict[str, nn.Module]:
     """Return the layers of ``model`` that INQ quantizes, by name; raise ZeropointError if one cannot be."""
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, _LAYERS)}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     if not layers:
-        raise ZeropointError("the model has no Conv1d, Conv2d or Linear layer")
+        raise ZeropointError("the model has no convolution and no Linear layer of torch.nn, which INQ quantizes")
     users: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         users.setdefault(id(parameter), []).append(name)
@@ -343,6 +379,28 @@ def _quantizable(model: nn.Module) -> dict[str, nn.Module]:
         if others:
             raise ZeropointError(f"layer '{name}' shares its weight with '{others[0]}'; INQ needs it to have its own")
     return layers
+
+
+def _warn_of_others(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """Warn of the weights of ``model`` that are not those of ``layers``, the ones to be quantized."""
+    own = {id(layer.weight) for layer in layers.values()}
+    others = [
+        name
+        for name, parameter in model.named_parameters()
+        # What has no shape yet belongs to a normalization: lazy layers are refused.
+        if id(parameter) not in own
+        and not isinstance(parameter, nn.UninitializedParameter)
+        # Biases and normalizations have one dimension.
+        and parameter.dim() > 1
+        and parameter.is_floating_point()
+    ]
+    if others:
+        warnings.warn(
+            f"INQ leaves these weights floats, as it quantizes only convolutions and Linear layers of torch.nn: "
+            f"{', '.join(others)}",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _frozen(layer: nn.Module) -> _Frozen:

@@ -25,7 +25,7 @@ def _one_thread():
 
 
 def network(seed=0):
-    """Every kind of layer that INQ quantizes, depthwise ones among them, and a normalization."""
+    """Layers of usual networks, a depthwise one and a normalization among them."""
     torch.manual_seed(seed)
     return nn.Sequential(
         nn.Conv1d(1, 3, 3, padding=1),
@@ -340,11 +340,103 @@ def test_a_layer_of_zeros_and_a_module_used_twice():
     assert model(torch.ones(1, 3)).shape == (1, 3)
 
 
+CONVOLUTIONS = {
+    "conv1d": lambda: nn.Conv1d(4, 6, 3, groups=2),
+    "conv2d": lambda: nn.Conv2d(4, 6, 3, groups=2),
+    "conv3d": lambda: nn.Conv3d(4, 6, 3, groups=2),
+    "transposed 1d": lambda: nn.ConvTranspose1d(4, 6, 3, groups=2),
+    "transposed 2d": lambda: nn.ConvTranspose2d(4, 6, 3, groups=2),
+    "transposed 3d": lambda: nn.ConvTranspose3d(4, 6, 3, groups=2),
+    "linear": lambda: nn.Linear(4, 6),
+}
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_every_kind_of_layer_is_quantized_and_trains(kind):
+    torch.manual_seed(2)
+    model = CONVOLUTIONS[kind]()
+    peak, dimensions = model.weight.abs().max().item(), model.weight.dim() - 2
+    plain = [(name, value.shape) for name, value in model.state_dict().items()]
+    inq = Inq(model, 3, (0.5, 1.0))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    x = torch.randn(2, 4, *[5] * dimensions)
+    while not inq.done:
+        inq.advance()
+        before, frozen = model.weight.detach().clone(), inq.frozen("")
+        model(x).square().sum().backward()
+        optimizer.step()
+        assert torch.equal(model.weight[frozen], before[frozen])
+        assert frozen.all() or (model.weight[~frozen] != before[~frozen]).any()
+    output = model(x)
+    inq.finish()
+    assert set(model.weight.flatten().tolist()) <= set(levels_by_definition(peak, 3))
+    assert [(name, value.shape) for name, value in model.state_dict().items()] == plain
+    assert torch.equal(model(x), output)
+
+
+class Others(nn.Module):
+    """Weights in modules that INQ does not quantize."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(5, 4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.norm = nn.LayerNorm(4)
+        self.lstm = nn.LSTM(4, 3)
+        self.gru = nn.GRU(4, 3, bidirectional=True)
+        self.position = nn.Parameter(torch.zeros(1, 4))
+        self.scale = nn.Parameter(torch.ones(4))
+        self.table = nn.Parameter(torch.zeros(2, 2, dtype=torch.int64), requires_grad=False)
+        self.activation = nn.PReLU(4)
+        self.head = nn.Linear(4, 2)
+
+
+def test_weights_that_stay_floats_are_named_in_one_warning():
+    model = Others()
+    named = [
+        "position",
+        "embedding.weight",
+        "attention.in_proj_weight",
+        *(f"lstm.weight_{kind}_l0" for kind in ("ih", "hh")),
+        *(f"gru.weight_{kind}_l0{end}" for end in ("", "_reverse") for kind in ("ih", "hh")),
+    ]
+    message = (
+        f"INQ leaves these weights floats, as it quantizes only convolutions and Linear layers of torch.nn: "
+        f"{', '.join(named)}"
+    )
+    # A warning that is an error leaves the model as it was.
+    with pytest.raises(UserWarning, match=f"^{re.escape(message)}$"):
+        Inq(model, 5)
+    assert list(model.state_dict()) == list(Others().state_dict())
+    with pytest.warns(UserWarning, match="^INQ leaves") as caught:
+        inq = Inq(model, 5, (1.0,))
+    assert [str(warning.message) for warning in caught] == [message]
+    assert caught[0].filename == __file__
+    inq.advance()
+    # What the attention computes with is its quantized projection.
+    assert list(inq.histogram()) == ["attention.out_proj", "head"]
+    x = torch.randn(1, 3, 4)
+    output = model.attention(x, x, x)[0]
+    output.sum().backward()
+    inq.finish()
+    torch.testing.assert_close(model.attention(x, x, x)[0], output, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_what_has_no_weights_beside_its_layers_gives_no_warning():
+    # Warnings are errors here.
+    Inq(network(), 5)
+    Inq(nn.Sequential(nn.Linear(3, 3), nn.LazyBatchNorm1d()), 5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"bits": 6}, "INQ has 2, 3, 4 or 5 bits, not 6"),
-        ({"bits": True}, "INQ has 2, 3, 4 or 5 bits, not True"),
+        ({"bits": 6}, "INQ's bits must be an integer from 2 to 5, not 6"),
+        ({"bits": True}, "INQ's bits must be an integer from 2 to 5, not True"),
+        ({"bits": 5.0}, "INQ's bits must be an integer from 2 to 5, not 5.0"),
+        ({"bits": "5"}, "INQ's bits must be an integer from 2 to 5, not '5'"),
+        ({"bits": None}, "INQ's bits must be an integer from 2 to 5, not None"),
         ({"partition": "size"}, "INQ's partition is 'magnitude' or 'random', not 'size'"),
         ({"threshold": "nearest"}, "INQ's threshold is an InqThreshold, not 'nearest'"),
         ({"seed": -1}, "a seed is a whole number from 0 on, not -1"),
@@ -374,7 +466,7 @@ def tied():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.Sequential(nn.ReLU()), "the model has no Conv1d, Conv2d or Linear layer"),
+        (lambda: nn.Sequential(nn.ReLU()), "the model has no convolution and no Linear layer of torch.nn"),
         (tied, "layer '0' shares its weight with '1.weight'; INQ needs it to have its own"),
         (
             lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))),
@@ -384,6 +476,10 @@ def tied():
         (
             lambda: nn.Sequential(nn.LazyLinear(2)),
             "layer '0' has a weight that is no parameter, or one without a shape",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv3d(1, 1, 1), nn.LazyConvTranspose3d(2, 1)),
+            "layer '1' has a weight that is no parameter, or one without a shape",
         ),
     ],
 )
@@ -404,6 +500,22 @@ def test_other_types_hold_the_levels_exactly_or_are_refused(dtype):
     inq.advance()
     assert set(model.weight.flatten().tolist()) <= set(levels_by_definition(peak, 5))
     assert model.weight.dtype == dtype
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e200, 5e-324])
+def test_levels_beyond_all_formats_are_refused(factor):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)).double()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[0.25, -1.0]], dtype=torch.float64) * factor)
+    inq, before = Inq(model, 5), model[0].weight.detach().clone()
+    message = (
+        f"layer '1' has weights of up to {factor:.3g}, and INQ's least level must be from 2^-256 to 2^256; rescale"
+    )
+    with pytest.raises(ZeropointError, match=f"^{re.escape(message)} the layer's weights$"):
+        inq.advance()
+    assert inq.portion == 0
+    assert inq.formats == {}
+    assert torch.equal(model[0].weight, before)
 
 
 def test_levels_below_the_range_of_the_type_are_refused():
