@@ -9,18 +9,20 @@ here each has all. When the normalization is folded afterwards, a channel's weig
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from zeropoint.errors import ZeropointError
 from zeropoint.numerics.power_of_two import inq_format, quantize_inq
+from zeropoint.train.inq import LAYERS, TRANSPOSED, checked_bits
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 #: Peaks to choose from. All in [3/4, 3/2) have the same levels, those of :func:`inq_format`; beyond they repeat.
 _PEAKS = np.arange(48, 96) / 64
 
 
-def fit_channel_scales(
-    layer: nn.Conv1d | nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d, bits: int
-) -> None:
+def fit_channel_scales(layer: nn.Module, norm: nn.Module, bits: int) -> None:
     """Scale each output channel of ``layer``, in place, for INQ with ``bits`` bits, and ``norm`` to undo that.
 
     Each channel's greatest weight comes to lie in [3/4, 3/2), where the channel and its quantized self differ least in
@@ -30,33 +32,55 @@ def fit_channel_scales(
     Parameters
     ----------
     layer
-        Any, without a bias or with one.
+        A convolution, transposed or not, of 1 to 3 dimensions and any groups, or a ``Linear``; without a bias or with
+        one.
     norm
-        The normalization that takes the output of ``layer``, and is the only one to take it. It needs its running
-        statistics and its scale (``affine``).
+        The batch normalization that takes the output of ``layer``, and is the only one to take it. It needs its
+        running statistics and its scale (``affine``).
     bits
         2 … 5.
 
     Raises
     ------
     ZeropointError
-        If ``norm`` has not the channels of ``layer``, or not what it needs.
+        If ``layer`` or ``norm`` is none of these, ``norm`` has not the channels of ``layer``, or not what it needs,
+        ``bits`` is another number, or the weight is parametrized (by ``Inq``). Nothing is changed then.
     """
-    channels = layer.weight.shape[0]
+    bits = checked_bits(bits)
+    if not isinstance(layer, LAYERS) or not isinstance(norm, _NORMS):
+        raise ZeropointError(
+            f"channel scales are for a convolution or Linear layer and the batch normalization behind it, not for "
+            f"{type(layer).__name__} and {type(norm).__name__}"
+        )
+    if parametrize.is_parametrized(layer, "weight"):
+        raise ZeropointError("channel scales need a weight that is not parametrized: fit them before Inq is made")
+    channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
     if norm.num_features != channels:
         raise ZeropointError(f"a normalization of {norm.num_features} channels follows a layer of {channels}")
     if norm.running_mean is None or norm.running_var is None or not norm.affine:
         raise ZeropointError("channel scales need a normalization with running statistics and an affine scale")
-    rows = layer.weight.detach().flatten(1).to("cpu", torch.float64).numpy()
+    grouped = _grouped(layer)
+    rows = grouped.transpose(1, 2).reshape(channels, -1).to("cpu", torch.float64).numpy()
     factors = torch.from_numpy(_factors(rows, bits)).to(layer.weight)
     with torch.no_grad():
         variance = norm.running_var * factors.square()
         norm.weight *= ((variance + norm.eps) / (norm.running_var + norm.eps)).sqrt() / factors
         norm.running_var.copy_(variance)
         norm.running_mean.mul_(factors)
-        layer.weight *= factors.reshape(-1, *[1] * (layer.weight.dim() - 1))
+        grouped *= factors.reshape(len(grouped), 1, -1, *[1] * (grouped.dim() - 3))
         if layer.bias is not None:
             layer.bias *= factors
+
+
+def _grouped(layer: nn.Module) -> Tensor:
+    """Return a view of a layer's weights: ``(groups, inputs, outputs, …)`` of a group, if it is transposed.
+
+    Of other layers it is ``(1, 1, outputs, …)``. Groups and outputs, in this order, are the channels of the output.
+    """
+    weight = layer.weight.detach()
+    if isinstance(layer, TRANSPOSED):
+        return weight.unflatten(0, (layer.groups, -1))
+    return weight.unsqueeze(0).unsqueeze(0)
 
 
 def _factors(rows: npt.NDArray[np.float64], bits: int) -> npt.NDArray[np.float64]:
