@@ -15,6 +15,13 @@ from zeropoint.errors import ZeropointError, quoted_list
 FOLDER_LIST = ".zeropoint-files"
 
 
+def as_path(value: object, what: str) -> Path:
+    """Return ``value``, a str or a path, as a Path; raise ZeropointError about ``what`` if it is neither."""
+    if not isinstance(value, str | os.PathLike):
+        raise ZeropointError(f"{what} must be a path, as a str or a Path, not {type(value).__name__}")
+    return Path(value)
+
+
 def atomic_write(path: Path, data: bytes) -> None:
     """Write ``data`` to the file ``path``, whole or not at all; an earlier file is replaced.
 

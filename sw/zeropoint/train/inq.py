@@ -233,8 +233,13 @@ class Inq:
             If it is of other settings or layers, or does not fit the weights that are frozen in the model. Nothing is
             changed then.
         """
+        if not isinstance(state, Mapping):
+            raise ZeropointError(f"the state of INQ is a dict of Inq.state_dict, not {type(state).__name__}")
         for key, value in self._settings().items():
-            if (saved := state.get(key)) != value:
+            saved = state.get(key)
+            if type(saved) is not type(value) or saved != value:
+                if key == "layers" and isinstance(saved, list):
+                    raise ZeropointError(f"the state of INQ is of another network: {_difference(saved, value)}")
                 raise ZeropointError(f"the state of INQ has {key} {saved!r}, expected {value!r}")
         step, least = state.get("step"), state.get("least_exponents")
         if type(step) is not int or not 0 <= step <= len(self.portions):
@@ -349,6 +354,15 @@ def _format(name: str, peak: float, bits: int) -> PowerOfTwoFormat:
             f"layer '{name}' has weights of up to {peak:.3g}, and INQ's least level must be from 2^-{EXPONENT_LIMIT} "
             f"to 2^{EXPONENT_LIMIT}; rescale the layer's weights"
         ) from error
+
+
+def _difference(saved: list[Any], layers: list[str]) -> str:
+    """Say in what the saved names of layers differ from those there are."""
+    if absent := [name for name in layers if name not in saved]:
+        return f"it has no layer '{absent[0]}'"
+    if strange := [name for name in saved if name not in layers]:
+        return f"it has a layer '{strange[0]}', which the model has not"
+    return "its layers come in another order"
 
 
 def _count(portion: float, weights: int) -> int:

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from zeropoint.errors import ZeropointError
 from zeropoint.figures import figure
+from zeropoint.files import as_path
 from zeropoint.train.loop import Stage
 
 
 def plot_accuracy(
-    path: Path, runs: Mapping[str, Sequence[Stage]], *, baseline: float | None = None, title: str = ""
+    path: str | Path, runs: Mapping[str, Sequence[Stage]], *, baseline: float | None = None, title: str = ""
 ) -> None:
     """Write a plot of each run's accuracy against the accumulated portion of quantized weights.
 
@@ -19,15 +21,23 @@ def plot_accuracy(
     path
         Ends in ``.svg`` or ``.png``.
     runs
-        Curves by name; accuracies are shares of 1, shown in percent.
+        Curves by name, each the stages that :func:`~zeropoint.train.loop.train_inq` returned; accuracies are shares of
+        1, shown in percent.
     baseline
         The accuracy of the float network, a horizontal line.
 
     Raises
     ------
     ZeropointError
-        If the name ends otherwise, matplotlib is absent, or the file cannot be written.
+        If ``path`` or ``runs`` is something else, the name ends otherwise, matplotlib is absent, or the file cannot be
+        written.
     """
+    path = as_path(path, "the first argument of plot_accuracy")
+    if not isinstance(runs, Mapping):
+        raise ZeropointError(f"plot_accuracy takes runs as {{name: stages}}, not as {type(runs).__name__}")
+    for name, stages in runs.items():
+        if not isinstance(stages, Sequence) or not all(isinstance(stage, Stage) for stage in stages):
+            raise ZeropointError(f"run '{name}' is no sequence of Stage, as train_inq returns it")
     with figure(path, 6.4, 4.2) as drawn:
         from matplotlib.ticker import PercentFormatter
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from zeropoint.errors import ZeropointError, quoted_list
-from zeropoint.files import atomic_write, check_writable
+from zeropoint.files import as_path, atomic_write, check_writable
 from zeropoint.importers import onnx_quantized
 from zeropoint.model import QuantizedModel
 from zeropoint.quantize.calibration import Range
@@ -161,7 +161,7 @@ class Qat(nn.Module):
         for quantizer in self._quantizers():
             yield from quantizer.parameters()
 
-    def export(self, path: Path, example: Tensor) -> None:
+    def export(self, path: str | Path, example: Tensor) -> None:
         """Write the network as an ONNX file of integers, whole or not at all.
 
         Float operators stand between QuantizeLinear and DequantizeLinear; weights are int8 or uint8 and biases int32,
@@ -181,6 +181,7 @@ class Qat(nn.Module):
             If an activation has no range yet, something is not finite, the network cannot be exported, the file cannot
             be written, or what it computes is not the same.
         """
+        path = as_path(path, "the first argument of export")
         check_writable(path)
         self._export(example, path)
 

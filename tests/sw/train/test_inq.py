@@ -547,7 +547,10 @@ def test_states_that_do_not_fit_are_refused():
         Inq(network(), 4, partition="random").load_state_dict(state)
     with pytest.raises(ZeropointError, match=r"^layer '0' has 0 frozen weights of 9, which is not the portion 0.3 of"):
         Inq(network(), 4).load_state_dict(state)
+    with pytest.raises(ZeropointError, match=r"^the state of INQ is a dict of Inq\.state_dict, not list$"):
+        inq.load_state_dict([])
     for change, message in (
+        ({"layers": ["0", "2", "5"]}, "the state of INQ is of another network: it has no layer '7'"),
         ({"step": 7}, "the state of INQ has step 7, expected 0 … 6"),
         ({"step": "1"}, "the state of INQ has step '1', expected 0 … 6"),
         ({"least_exponents": {}}, "the state of INQ has not one exponent for each layer"),

@@ -25,6 +25,12 @@ def test_the_same_runs_give_the_same_bytes(tmp_path, name, magic):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"b{name}", f"c{name}"])
 
 
+def test_the_file_may_be_named_by_a_str(tmp_path):
+    plot_accuracy(str(tmp_path / "a.svg"), RUNS)
+    plot_accuracy(tmp_path / "b.svg", RUNS)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
 def test_texts_of_an_svg_are_texts(tmp_path):
     plot_accuracy(tmp_path / "a.svg", RUNS, baseline=0.92)
     content = (tmp_path / "a.svg").read_text()
@@ -37,6 +43,16 @@ def test_what_cannot_be_plotted_is_refused(tmp_path, monkeypatch):
         plot_accuracy(tmp_path / "a.jpg", RUNS)
     with pytest.raises(ZeropointError, match="there is no folder"):
         plot_accuracy(tmp_path / "none" / "a.svg", RUNS)
+    with pytest.raises(
+        ZeropointError, match=r"^the first argument of plot_accuracy must be a path, as a str or a Path, not dict$"
+    ):
+        plot_accuracy(RUNS, str(tmp_path / "a.svg"))
+    with pytest.raises(ZeropointError, match=r"^plot_accuracy takes runs as {name: stages}, not as list$"):
+        plot_accuracy(tmp_path / "a.svg", RUNS["5 bits"])
+    for stages in (0.9, [0.9], "0.9"):
+        with pytest.raises(ZeropointError, match=r"^run '5 bits' is no sequence of Stage, as train_inq returns it$"):
+            plot_accuracy(tmp_path / "a.svg", {"5 bits": stages})
+    assert list(tmp_path.iterdir()) == []
     real = builtins.__import__
 
     def without(name, *rest):

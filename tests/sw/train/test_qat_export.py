@@ -133,7 +133,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
 def test_the_file_has_integers_and_names_and_is_the_same_each_time(tmp_path):
     qat = trained(Depthwise)
     qat.export(tmp_path / "a.onnx", inputs(Depthwise))
-    qat.export(tmp_path / "b.onnx", inputs(Depthwise))
+    qat.export(str(tmp_path / "b.onnx"), inputs(Depthwise))
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
     model = onnx.load(tmp_path / "a.onnx")
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -178,7 +178,11 @@ def test_without_examples_or_ranges_there_is_no_file(tmp_path):
     with pytest.raises(ZeropointError, match=r"^activation 'input_1' has no range yet: train, or run some batches in"):
         untrained.export(tmp_path / "a.onnx", inputs(Plain))
     with pytest.raises(ZeropointError, match="there is no folder"):
-        exported(Plain)[0].export(tmp_path / "none" / "a.onnx", inputs(Plain))
+        exported(Plain)[0].export(str(tmp_path / "none" / "a.onnx"), inputs(Plain))
+    with pytest.raises(
+        ZeropointError, match=r"^the first argument of export must be a path, as a str or a Path, not Te"
+    ):
+        exported(Plain)[0].export(inputs(Plain), tmp_path / "a.onnx")
     broken = trained(Plain)
     nn.init.constant_(broken.network.get_submodule("5.layer").weight, float("nan"))
     with pytest.raises(ZeropointError, match=r"^layer '5' has weights that are not finite: its training has diverged$"):
