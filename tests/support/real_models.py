@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from support import litert
 from zeropoint.model import QuantizedModel
 
 _FOLDER = os.environ.get("ZEROPOINT_MODELS")
@@ -47,3 +48,17 @@ def inputs(name: str, model: QuantizedModel, count: int) -> npt.NDArray[np.int8]
     # Some of each file, which for sounds are frames of one recording.
     real = np.concatenate([samples[:: max(1, len(samples) * len(found) // count)] for samples in found])
     return np.concatenate([real[:count], random])
+
+
+def assert_oracles(name: str, x: npt.NDArray[np.int8], outputs: npt.NDArray[np.int8]) -> None:
+    """Compare outputs with those of the reference kernels, where these are installed in the right version."""
+    if litert.found != litert.VERSION:
+        return
+    interpreter = litert.interpreter_for(path(name).read_bytes())
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    expected = []
+    for sample in x:
+        interpreter.set_tensor(source["index"], sample.reshape(source["shape"]))
+        interpreter.invoke()
+        expected.append(interpreter.get_tensor(target["index"]))
+    np.testing.assert_array_equal(outputs, np.concatenate(expected).reshape(outputs.shape))

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import real_models
 from support.board import inputs, small_network
 from support.command_line import process, zeropoint_command
 from support.engines import need
 from support.fpga import need_tools
+from support.real_models import needs_models
 
+from zeropoint import importers
 from zeropoint.compiler import storage
 from zeropoint.compiler.flash_image import flash_image
 from zeropoint.compiler.options import load_config
@@ -251,6 +254,20 @@ def test_a_virtual_board_computes_what_the_golden_model_does(model, project):
     need("cxxrtl")
     outcome = run(project, "virtual:ulx3s_85f", "--check", model).done()
     assert "3/3 inferences bit-exact" in outcome.stdout
+
+
+@pytest.mark.slow
+@needs_models
+@pytest.mark.parametrize(("board", "name"), [("icebreaker", "kws_ref_model"), ("ulx3s_85f", "pretrainedResnet_quant")])
+def test_real_networks_on_virtual_boards_give_the_oracles_outputs(board, name, tmp_path):
+    need("cxxrtl")
+    folder, network = tmp_path / "out", real_models.path(name)
+    x = real_models.inputs(name, importers.load(network), 1)
+    np.save(tmp_path / "x.npy", x)
+    zeropoint_command("build", network, "--board", board, "--no-run", "-o", folder).done()
+    outcome = run(folder, f"virtual:{board}", "--check", network).done()
+    assert f"{len(x)}/{len(x)} inferences bit-exact" in outcome.stdout
+    real_models.assert_oracles(name, x, np.load(tmp_path / "y.npy"))
 
 
 @pytest.mark.slow

@@ -1,10 +1,8 @@
 """Networks that nobody in this project made: every tensor that the hardware writes, and the oracle's outputs."""
 
-import numpy as np
 import pytest
 from support import real_models
 from support.engines import assert_exact, simulated
-from support.litert import VERSION, found, interpreter_for
 from support.real_models import MODELS, needs_models
 
 from zeropoint.compiler.trim import trim
@@ -14,25 +12,12 @@ from zeropoint_hw.config import AcceleratorConfig
 pytestmark = needs_models
 
 
-def oracle(name, x):
-    """Return the outputs of the reference kernels, one inference after the other."""
-    interpreter = interpreter_for(real_models.path(name).read_bytes())
-    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    outputs = []
-    for sample in x:
-        interpreter.set_tensor(source["index"], sample.reshape(source["shape"]))
-        interpreter.invoke()
-        outputs.append(interpreter.get_tensor(target["index"]))
-    return np.concatenate(outputs)
-
-
 def check(name, config, count):
     model = load(real_models.path(name))
     x = real_models.inputs(name, model, count)
     result = simulated(model, x, config)
     assert_exact(result)
-    if found == VERSION:
-        np.testing.assert_array_equal(result.outputs, oracle(name, x).reshape(result.outputs.shape))
+    real_models.assert_oracles(name, x, result.outputs)
 
 
 @pytest.mark.parametrize("name", MODELS)

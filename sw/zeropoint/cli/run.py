@@ -98,6 +98,10 @@ def _built(folder: Path) -> "BuildRecord | None":
     return record.load(folder)
 
 
+#: A simulated board may be a thousand times slower than a real one; its line loses nothing that were to be sent again.
+_SIMULATED = {"timeout": 10.0, "patience": 300.0}
+
+
 @contextmanager
 def _device(port: str, baud: int | None, program: Program, built: "BuildRecord | None") -> Iterator["Device"]:
     """Yield the device at a port, or a virtual board's."""
@@ -118,7 +122,7 @@ def _device(port: str, baud: int | None, program: Program, built: "BuildRecord |
 
     with (
         VirtualBoard(program.config, program, announce=building, **options) as board,
-        Device.open(board.port, baud=baud, timeout=1.0) as device,
+        Device.open(board.port, baud=baud, **_SIMULATED) as device,
     ):
         yield device
 
