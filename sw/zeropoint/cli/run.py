@@ -99,7 +99,7 @@ def _built(folder: Path) -> "BuildRecord | None":
 
 
 #: A simulated board may be a thousand times slower than a real one; its line loses nothing that were to be sent again.
-_SIMULATED = {"timeout": 10.0, "patience": 300.0}
+_SIMULATED_TIMEOUT, _SIMULATED_PATIENCE = 10.0, 300.0
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def _device(port: str, baud: int | None, program: Program, built: "BuildRecord |
 
     with (
         VirtualBoard(program.config, program, announce=building, **options) as board,
-        Device.open(board.port, baud=baud, **_SIMULATED) as device,
+        Device.open(board.port, baud=baud, timeout=_SIMULATED_TIMEOUT, patience=_SIMULATED_PATIENCE) as device,
     ):
         yield device
 
