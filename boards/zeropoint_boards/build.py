@@ -60,17 +60,22 @@ class Design:
         ZeropointError
             If that takes the vendor's tools.
         """
-        if (flow := self.board.device.family.flow) is None:
-            raise ZeropointError(
-                f"{self.board.name}: bitstreams for {self.board.device.device} take its vendor's tools; --no-run "
-                f"writes a project for them"
-            )
-        return flow
+        return check_flow(self.board)
 
     @property
     def constraints(self) -> str:
         """Its pins and clocks, as the device's tools read them."""
         return self.files[self.flow.constraints[1].rpartition("=")[2]].decode()
+
+
+def check_flow(board: Board) -> Flow:
+    """Return how a board's bitstreams are made; raise ZeropointError if that takes the vendor's tools."""
+    if (flow := board.device.family.flow) is None:
+        raise ZeropointError(
+            f"{board.name}: bitstreams for {board.device.device} take its vendor's tools; --no-run writes a project "
+            f"for them"
+        )
+    return flow
 
 
 class TimingNotMet(ZeropointError):

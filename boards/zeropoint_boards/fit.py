@@ -122,7 +122,7 @@ def choose(board: Board, configured: Callable[[Mapping[str, Any]], AcceleratorCo
     if shortage(config, board):
         try:
             other = configured(defaults | {"weight_source": WeightSource.FLASH, "weight_store": WeightStore.FLASH})
-        except ValueError:  # The user has decided otherwise.
+        except (ValueError, ZeropointError):  # The user has decided otherwise.
             return config
         if not shortage(other, board):
             return other

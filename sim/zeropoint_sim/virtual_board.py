@@ -11,9 +11,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from zeropoint.compiler.program import Program
+from zeropoint.compiler.program import Program, program_hash
 from zeropoint.errors import ZeropointError
-from zeropoint.host.device import program_hash
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.linked import LinkedAccelerator
 from zeropoint_sim import cxxrtl_build, design

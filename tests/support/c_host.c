@@ -1,6 +1,6 @@
 /* A host in C at a serial port: loads the program in PROGRAM_HEADER, runs the inputs of a file, and writes the outputs to another.
  *
- * c_host PORT HASH INPUTS OUTPUTS TIMEOUT; PROGRAM_NAME(X) is the header's X with the program's prefix.
+ * c_host PORT INPUTS OUTPUTS TIMEOUT; PROGRAM_NAME(X) is the header's X with the program's prefix.
  */
 #define _DEFAULT_SOURCE
 #include PROGRAM_HEADER
@@ -38,25 +38,21 @@ static void check(zp_status status, const char *what) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) return 2;
+    if (argc != 5) return 2;
     int port = open(argv[1], O_RDWR | O_NOCTTY);
     struct termios mode;
     if (port < 0 || tcgetattr(port, &mode)) return 2;
     cfmakeraw(&mode);
     if (tcsetattr(port, TCSANOW, &mode)) return 2;
-    uint8_t hash[ZP_HASH_BYTES];
-    for (int i = 0; i < ZP_HASH_BYTES; i++) {
-        unsigned byte;
-        if (sscanf(argv[2] + 2 * i, "%2x", &byte) != 1) return 2;
-        hash[i] = (uint8_t)byte;
-    }
+    const uint8_t *hash = ARRAY_HASH;
 
     static zp_link link;
     zp_identity identity;
     zp_line line = {&port, write_port, read_port};
-    check(zp_open(&link, line, PROGRAM_NAME(HOST_BYTES), 0x12345678u, (uint32_t)atoi(argv[5]), &identity), "open");
+    check(zp_open(&link, line, PROGRAM_NAME(HOST_BYTES), 0x12345678u, (uint32_t)atoi(argv[4]),
+                  ARRAY_CONFIGURATION, &identity), "open");
     printf("%d %d\n", identity.version, identity.loaded);
-    if (!identity.loaded || memcmp(identity.program, hash, sizeof hash)) {
+    if (!identity.loaded || memcmp(identity.program, hash, ZP_HASH_BYTES)) {
         check(zp_load_program(&link, ARRAY_PROGRAM, PROGRAM_NAME(PROGRAM_DEPTH)), "program");
         check(zp_load_parameters(&link, ARRAY_PARAMETERS, PROGRAM_NAME(PARAMETERS_DEPTH)), "parameters");
         check(zp_load_weights(&link, ARRAY_WEIGHTS[0], PROGRAM_NAME(WEIGHTS_DEPTH), PROGRAM_NAME(WEIGHTS_WIDTH),
@@ -65,7 +61,7 @@ int main(int argc, char **argv) {
         check(zp_loaded(&link, hash), "loaded");
     }
 
-    FILE *inputs = fopen(argv[3], "rb"), *outputs = fopen(argv[4], "wb");
+    FILE *inputs = fopen(argv[2], "rb"), *outputs = fopen(argv[3], "wb");
     if (!inputs || !outputs) return 2;
     static uint8_t input[PROGRAM_NAME(INPUT_BYTES)], output[PROGRAM_NAME(OUTPUT_BYTES)];
     while (fread(input, 1, sizeof input, inputs) == sizeof input) {

@@ -1,5 +1,6 @@
 """``zeropoint boards``, ``build`` and ``program``, and ``run`` on a virtual board of a name."""
 
+import hashlib
 import json
 import os
 import re
@@ -176,6 +177,7 @@ def test_the_boards_descriptions_may_be_missing():
 def with_bitstream(folder):
     """Let a project look as if its bitstream had been built."""
     document = json.loads((folder / record.BUILD).read_text()) | {"bitstream": "top.bit"}
+    document["details"]["bitstream_sha256"] = hashlib.sha256(b"bits").hexdigest()
     (folder / record.BUILD).write_text(json.dumps(document))
     (folder / "top.bit").write_bytes(b"bits")
 
@@ -201,6 +203,8 @@ def test_a_bitstream_is_put_on_a_board(project, tmp_path, monkeypatch):
     assert (tmp_path / "told").read_text().split() == ["-b", "ulx3s", "-f", str(project / "top.bit")]
     loader(tmp_path, 3)
     assert "openFPGALoader failed with status 3" in zeropoint_command("program", project).error()
+    (project / "top.bit").write_bytes(b"bit")
+    assert 'top.bit\' is not what "build" wrote: its SHA-256 differs' in zeropoint_command("program", project).error()
     (project / "top.bit").unlink()
     assert "top.bit' is not there; build the model again" in zeropoint_command("program", project).error()
     assert "cannot read" in zeropoint_command("program", tmp_path / "nosuch").error()
@@ -229,6 +233,8 @@ def test_weights_go_to_the_flash_first(from_flash, tmp_path, monkeypatch):
     loader(tmp_path)
     zeropoint_command("program", folder).done()
     assert (tmp_path / "told").read_text().split()[-1] == str(folder / "top.bit")
+    (folder / "flash.bin").write_bytes((folder / "flash.bin").read_bytes()[:-1])
+    assert 'flash.bin\' is not what "build" wrote: its weights differ' in zeropoint_command("program", folder).error()
 
 
 def test_a_board_that_the_loader_does_not_know(from_flash):

@@ -13,10 +13,11 @@ from zeropoint.cli.options import PATH, Configured, config_options, load_quantiz
 from zeropoint.compiler import compile_model, storage, verify_program
 from zeropoint.compiler.flash_image import FLASH_IMAGE, flash_image
 from zeropoint.compiler.options import to_toml
+from zeropoint.compiler.program import program_hash
 from zeropoint.compiler.trim import trim
 from zeropoint.errors import ZeropointError
 from zeropoint.files import atomic_folder, check_apart
-from zeropoint.host.device import BAUD, program_hash
+from zeropoint.host.device import BAUD
 from zeropoint_hw.config import AcceleratorConfig, WeightSource, WeightStore
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def command(
 
     check_apart(output, model, ctx.params["config"])
     board = boards.find(name)
+    if runs:
+        build.check_flow(board)
     clock, setting = board.clocking(board.frequency if frequency is None else frequency)
     divisor = board.divisor(clock, baud)
     network = load_quantized(model)
@@ -102,8 +105,11 @@ def command(
         return trim(network, config) if trimmed else config
 
     config = fit.choose(board, configuration)
-    if runs and (short := fit.shortage(config, board)):
-        raise ZeropointError(f"{name}: {short}; take a smaller array (--lanes, --columns) or network, or another board")
+    if short := fit.shortage(config, board):
+        told = f"{name}: {short}; take a smaller array (--lanes, --columns) or network, or another board"
+        if runs:
+            raise ZeropointError(told)
+        terminal.note(f"warning: {told}")
     program = compile_model(network, config)
     verify_program.verify(program)
     built_in = program_hash(program) if program.config.built_in else None
@@ -131,7 +137,10 @@ def command(
         _print(design, built)
         terminal.note(f'wrote {bitstream} and the program to {output}; "zeropoint program" puts it on the board')
     else:
-        terminal.note(f"wrote the program to {output}, and the project for the device's tools to {output / 'project'}")
+        terminal.note(
+            f"wrote the program to {output}, and the project for the device's tools, with a clock of "
+            f"{float(clock) / 1e6:.2f} MHz, to {output / 'project'}"
+        )
     if program.config.weight_source is WeightSource.FLASH:
         terminal.note(f"{FLASH_IMAGE} belongs into the board's flash from byte {program.config.flash_offset:#x} on")
     if program.config.weight_store is WeightStore.FLASH:

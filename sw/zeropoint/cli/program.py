@@ -1,5 +1,6 @@
 """``zeropoint program``: a bitstream onto a board."""
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,11 +8,14 @@ from pathlib import Path
 import click
 
 from zeropoint.cli import terminal
-from zeropoint.cli.build import FLASH_IMAGE
 from zeropoint.cli.options import PATH
 from zeropoint.compiler import storage
+from zeropoint.compiler.flash_image import FLASH_IMAGE, flash_image
 from zeropoint.errors import ZeropointError
+from zeropoint.files import read_bytes
 
+#: More than any bitstream, or flash, of the boards.
+_MAX_BYTES = 1 << 25
 #: The program that does it, for nearly every board.
 LOADER = "openFPGALoader"
 
@@ -36,8 +40,15 @@ def command(folder: Path, flash: bool) -> None:
     file = folder / built.bitstream
     if not file.is_file():
         raise ZeropointError(f"'{file}' is not there; build the model again")
+    if hashlib.sha256(read_bytes(file, _MAX_BYTES)).hexdigest() != built.details.get("bitstream_sha256"):
+        raise ZeropointError(f"'{file}' is not what \"build\" wrote: its SHA-256 differs; build the model again")
     image = folder / FLASH_IMAGE
-    offset = storage.load(folder).config.flash_offset if image.is_file() else None
+    offset = None
+    if image.is_file():
+        program = storage.load(folder)
+        offset = program.config.flash_offset
+        if read_bytes(image, _MAX_BYTES) != flash_image(program):
+            raise ZeropointError(f"'{image}' is not what \"build\" wrote: its weights differ; build the model again")
     if not board.programmer:
         weights = "" if offset is None else f"{board.weights_loading.format(file=image, offset=offset)}, and "
         raise ZeropointError(f"{LOADER} does not know {board.title}; {weights}{board.loading.format(file=file)}")

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 from zeropoint.compiler.images import Image, fill_rows, hex_digits
-from zeropoint.compiler.program import Buffer, Program
+from zeropoint.compiler.program import Buffer, Program, program_hash
 from zeropoint_hw import isa
+from zeropoint_hw.protocol import configuration_digest
 
 _BYTES_A_LINE = 16
 
@@ -17,8 +18,8 @@ def c_header(program: Program) -> str:
     Of a program without tables there is no array of them, and the figure ``..._TABLES`` is 0.
 
     Names begin with the program's own, so that one file can include several such headers. An image of up to 64 bits a
-    word is an array of ``uint8_t`` to ``uint64_t``; a wider one is ``uint8_t [depth][bytes]``, the least significant
-    byte first. Addresses and pitches count activations, of ``ELEMENT_BYTES`` bytes each.
+    word is an array of ``uint8_t`` to ``uint64_t``; a wider one, and any of weights, is ``uint8_t [depth][bytes]``, the
+    least significant byte first. Addresses and pitches count activations, of ``ELEMENT_BYTES`` bytes each.
     """
     name = re.sub(r"[^A-Za-z0-9]+", "_", program.name).strip("_").lower() or "program"
     if name[0].isdigit():
@@ -53,6 +54,10 @@ def c_header(program: Program) -> str:
         *_tensor(f"{prefix}_INPUT", program.input),
         "",
         *_tensor(f"{prefix}_OUTPUT", program.output),
+        "",
+        "// What a device that holds the program says of it: the images' hash, and the configuration's digest.",
+        _bytes(f"{name}_hash", program_hash(program)),
+        _bytes(f"{name}_configuration", configuration_digest(config)),
         "",
         "// Memory images.",
     ]
@@ -107,7 +112,7 @@ def _tensor(macro: str, buffer: Buffer) -> list[str]:
 
 
 def _array(image: Image, name: str, depth: str) -> str:
-    if image.width <= 64:
+    if image.width <= 64 and image.name != "weights":
         bits = max(8, 1 << (image.width - 1).bit_length())
         digits = hex_digits(image.words, image.width)
         suffix = "ull" if bits == 64 else "u"
@@ -120,6 +125,10 @@ def _array(image: Image, name: str, depth: str) -> str:
     digits = hex_digits(image.words.reshape(-1, 1), 8).reshape(image.depth, -1)
     rows = fill_rows(template, digits)
     return f"static const uint8_t {name}[{depth}][{count}] = {{\n{rows.decode()}}};\n"
+
+
+def _bytes(name: str, data: bytes) -> str:
+    return f"static const uint8_t {name}[{len(data)}] = {{{', '.join(f'0x{byte:02x}' for byte in data)}}};"
 
 
 def _comment(text: str) -> str:

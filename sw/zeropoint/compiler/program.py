@@ -1,5 +1,6 @@
 """A compiled program: everything that the accelerator, a simulator or a driver needs to run a network."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from zeropoint.model.formats import verify_format
 from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import TABLE_ENTRIES, Instruction
+from zeropoint_hw.protocol import HASH_BYTES
 
 #: Bits of a parameter word: bias in bits 31 … 0, multiplier in 62 … 32, shift in 71 … 64.
 PARAMETER_WIDTH = 72
@@ -466,3 +468,12 @@ def tables_from(image: Image) -> npt.NDArray[np.uint8]:
     if len(image.words) % TABLE_ENTRIES:
         raise ValueError(f"{len(image.words)} entries are no whole tables of {TABLE_ENTRIES}")
     return image.words.reshape(-1, TABLE_ENTRIES)
+
+
+def program_hash(program: Program) -> bytes:
+    """Return what tells programs apart once they are loaded: the start of the SHA-256 of all memory images."""
+    digest = hashlib.sha256()
+    for image in program.images:
+        digest.update(f"{image.name} {image.width} {image.depth}\n".encode())
+        digest.update(np.ascontiguousarray(image.words).tobytes())
+    return digest.digest()[:HASH_BYTES]

@@ -1,6 +1,5 @@
 """A device: an accelerator at the other end of a line, and the program on it."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeropoint.compiler import storage
-from zeropoint.compiler.program import Buffer, Program
+from zeropoint.compiler.program import Buffer, Program, program_hash
 from zeropoint.compiler.verify_program import verify
 from zeropoint.errors import ZeropointError
 from zeropoint.host.driver import Driver, LogRecord
@@ -22,7 +21,7 @@ from zeropoint.host.link_transport import LinkTransport
 from zeropoint.host.session import DeviceReset, Identity, Session, Statistics
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Command, Region, Register, address
-from zeropoint_hw.protocol import HASH_BYTES, configuration_digest
+from zeropoint_hw.protocol import configuration_digest
 
 Array = npt.NDArray[Any]
 
@@ -61,15 +60,6 @@ class Report:
     def inferences_per_second(self) -> float:
         """Inferences in a second, with everything that the link takes."""
         return len(self.cycles) / max(self.seconds, 1e-9)
-
-
-def program_hash(program: Program) -> bytes:
-    """Return what tells programs apart once they are loaded: the start of the SHA-256 of all memory images."""
-    digest = hashlib.sha256()
-    for image in program.images:
-        digest.update(f"{image.name} {image.width} {image.depth}\n".encode())
-        digest.update(np.ascontiguousarray(image.words).tobytes())
-    return digest.digest()[:HASH_BYTES]
 
 
 class Device:

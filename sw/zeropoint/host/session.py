@@ -147,11 +147,14 @@ class Session:
         self._under_way.clear()
         end = time.monotonic() + self._patience
         damaged, received = self._splitter.damaged, self.statistics.received_bytes
+        seconds = max(_IDENTIFY_SECONDS, self._timeout)
         while time.monotonic() < end:
             # Each attempt has a nonce of its own: the answer to the last one says that no other is under way.
             nonce = secrets.token_bytes(NONCE_BYTES)
             self._send(bytes([DELIMITER]) + encode(nonce[0], Request.IDENTIFY, nonce))
-            attempt = time.monotonic() + max(_IDENTIFY_SECONDS, self._timeout)
+            attempt = time.monotonic() + seconds
+            # The device may take longer than is thought.
+            seconds *= 1.5
             while time.monotonic() < attempt:
                 for answer in self._receive():
                     identity = _identity(answer, nonce)

@@ -12,15 +12,21 @@ import pytest
 from support.board import inputs, small_network, virtual_board
 
 from zeropoint import golden
+from zeropoint.compiler import compile_model
 from zeropoint.compiler.c_header import c_header
+from zeropoint.compiler.program import Program, program_hash
 from zeropoint.host import Device
-from zeropoint.host.device import program_hash
 from zeropoint_hw import protocol
+from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import REGION_SHIFT, Region
 from zeropoint_sim.line_faults import Faults
 
 SOURCES = resources.files("zeropoint.host").joinpath("c")
 STRICT = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-pedantic", "-Werror"]
+
+
+#: Of the header, that the host wants.
+ARRAYS = ("program", "parameters", "weights", "hash", "configuration")
 
 
 def compiler():
@@ -30,14 +36,14 @@ def compiler():
     return found
 
 
-def build(folder: Path) -> Path:
-    """Return the host program for the small network."""
+def build(folder: Path, program: Program | None = None) -> Path:
+    """Return the host program for a program, that of the small network by default."""
     cc = compiler()
-    _, program = small_network()
+    program = program or small_network()[1]
     header = c_header(program)
     prefix = re.search(r"#define (\w+)_HOST_BYTES", header)[1]
     (folder / "program.h").write_text(header)
-    arrays = [f"-DARRAY_{name.upper()}={prefix.lower()}_{name}" for name in ("program", "parameters", "weights")]
+    arrays = [f"-DARRAY_{name.upper()}={prefix.lower()}_{name}" for name in ARRAYS]
     source = Path(__file__).parents[2] / "support" / "c_host.c"
     command = [cc, *STRICT, f'-DPROGRAM_HEADER="{folder}/program.h"', f"-DPROGRAM_NAME(x)={prefix}_##x", *arrays]
     command += [f"-I{SOURCES}", str(source), str(SOURCES.joinpath("zeropoint_link.c")), "-o", str(folder / "host")]
@@ -52,7 +58,7 @@ def run(host: Path, port: str, x, timeout: int = 200):
     folder = host.parent
     data = b"".join(program.input.to_memory(values).tobytes() for values in x)
     (folder / "x.bin").write_bytes(data)
-    command = [host, port, program_hash(program).hex(), folder / "x.bin", folder / "y.bin", str(timeout)]
+    command = [host, port, folder / "x.bin", folder / "y.bin", str(timeout)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     y = np.fromfile(folder / "y.bin", np.uint8).reshape(len(x), program.output.size)
@@ -97,7 +103,7 @@ def test_a_reset_is_an_error_and_no_result(tmp_path):
     x = tmp_path / "x.bin"
     x.write_bytes(bytes(5000 * program.input.size))
     with virtual_board() as board:
-        arguments = [board.port, program_hash(program).hex(), x, tmp_path / "y.bin", "200"]
+        arguments = [board.port, x, tmp_path / "y.bin", "200"]
         with subprocess.Popen(
             [host, *arguments], stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL
         ) as child:
@@ -113,9 +119,22 @@ def test_a_reset_is_an_error_and_no_result(tmp_path):
 def test_a_device_that_does_not_answer_is_an_error(tmp_path):
     host = build(tmp_path)
     with virtual_board(line_error=0.4) as board:
-        arguments = [board.port, bytes(8).hex(), host, tmp_path / "y.bin", "10"]
+        arguments = [board.port, host, tmp_path / "y.bin", "10"]
         done = subprocess.run([host, *arguments], capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stderr) == (1, "open: status 16\n")
+
+
+def test_a_program_for_another_configuration_is_refused(tmp_path):
+    """And a header whose weight words are as narrow as a C type is taken as any other."""
+    model, program = small_network()
+    narrow = AcceleratorConfig(
+        **(program.config.to_dict() | {"lanes": 2, "columns": 2, "requantizers": 1, "window_taps": 2})
+    )
+    host = build(tmp_path, compile_model(model, narrow))
+    with virtual_board() as board:
+        arguments = [board.port, host, tmp_path / "y.bin", "2000"]
+        done = subprocess.run([host, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (1, "open: status 20\n")
 
 
 def test_its_numbers_are_those_of_the_protocol():

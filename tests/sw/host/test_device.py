@@ -7,9 +7,9 @@ from support.device_model import DeviceModel, ModelLine
 
 from zeropoint import golden
 from zeropoint.compiler import compile_model, storage
+from zeropoint.compiler.program import program_hash
 from zeropoint.errors import ZeropointError
 from zeropoint.host import Device
-from zeropoint.host.device import program_hash
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.isa import Region, address
 from zeropoint_hw.protocol import Request

@@ -126,7 +126,7 @@ failed:
 }
 
 zp_status zp_open(zp_link *link, zp_line line, unsigned host_bytes, uint32_t nonce, uint32_t timeout,
-                  zp_identity *identity) {
+                  const uint8_t *configuration, zp_identity *identity) {
     uint8_t data[23];
     if (host_bytes != 1 && host_bytes != 2 && host_bytes != 4) return ZP_ARGUMENT;
     memset(link, 0, sizeof *link);
@@ -135,7 +135,9 @@ zp_status zp_open(zp_link *link, zp_line line, unsigned host_bytes, uint32_t non
     link->host_bytes = (uint8_t)host_bytes;
     const uint8_t delimiter = 0;
     if (line.write(line.context, &delimiter, 1)) return ZP_LINE;
-    /* Each attempt has a nonce of its own: the answer to the last one says that no other is under way. */
+    /* Each attempt has a nonce of its own: the answer to the last one says that no other is under way. Each is given
+     * longer than the one before, as the device may take longer than is thought. */
+    uint32_t wait = timeout;
     for (int attempt = 0; attempt < ZP_ATTEMPTS; attempt++, nonce += 0x01000193u) {
         uint8_t *frame = link->out + 1;
         uint8_t sequence = (uint8_t)(nonce ^ nonce >> 8 ^ nonce >> 16 ^ nonce >> 24);
@@ -146,7 +148,7 @@ zp_status zp_open(zp_link *link, zp_line line, unsigned host_bytes, uint32_t non
         put_le(frame + HEADER + 4, crc32(frame, HEADER + 4), CRC);
         if (line.write(line.context, link->out, cobs_encode(link->out, OVERHEAD + 4))) return ZP_LINE;
         for (;;) {
-            int got = answer(link, sequence, timeout);
+            int got = answer(link, sequence, wait);
             if (got < 0) return ZP_LINE;
             if (got == 0) break;
             if (got != OVERHEAD + (int)sizeof data || link->in[2] != ZP_OK) continue;
@@ -158,11 +160,13 @@ zp_status zp_open(zp_link *link, zp_line line, unsigned host_bytes, uint32_t non
             memcpy(identity->configuration, data + 7, 8);
             memcpy(identity->program, data + 15, ZP_HASH_BYTES);
             if (identity->version != VERSION) return ZP_VERSION;
+            if (configuration && memcmp(identity->configuration, configuration, 8)) return ZP_CONFIGURATION;
             link->sequence = (uint8_t)(sequence + 1);
             link->opened = 1;
             return ZP_OK;
         }
         if (line.write(line.context, &delimiter, 1)) return ZP_LINE;
+        if (wait < 8 * timeout) wait += wait / 2;
     }
     return ZP_NO_ANSWER;
 }

@@ -36,7 +36,8 @@ typedef enum {
     ZP_NO_ANSWER = 16,  /* the device does not answer */
     ZP_VERSION = 17,    /* the device speaks another version of the protocol */
     ZP_ARGUMENT = 18,   /* an argument is out of range */
-    ZP_LINE = 19        /* a callback failed */
+    ZP_LINE = 19,       /* a callback failed */
+    ZP_CONFIGURATION = 20 /* the device has another configuration than the program was compiled for */
 } zp_status;
 
 /* The line. Both functions get `context`.
@@ -79,10 +80,11 @@ typedef struct {
  * host_bytes: the accelerator's bytes of activations in an access, HOST_BYTES in a program's header: 1, 2 or 4.
  * nonce: any number that is another one each time, such as a count of starts or a timer.
  * timeout: milliseconds until a request is sent again, such as 200.
+ * configuration: that of the program's header, which the device must have; NULL takes any.
  * identity: gets what the device is.
  */
 zp_status zp_open(zp_link *link, zp_line line, unsigned host_bytes, uint32_t nonce, uint32_t timeout,
-                  zp_identity *identity);
+                  const uint8_t *configuration, zp_identity *identity);
 
 /* Words of any region but activations: from `address` on, one address after the other. */
 zp_status zp_write_words(zp_link *link, uint32_t address, const uint32_t *words, size_t count);
