@@ -6,6 +6,7 @@ Look-up tables are left to the tools: the arrays that boards have by default lea
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
 from zeropoint.errors import ZeropointError
@@ -77,9 +78,7 @@ def block_rams(config: AcceleratorConfig, buffer_bits: int, device: Device) -> i
 
 def shortage(config: AcceleratorConfig, board: Board) -> str:
     """Return of what an accelerator takes more than a board's device has: ``66 of 56 block RAMs``; or nothing."""
-    capacity = board.device.capacity
-    products = board.device.family.byte_products if config.byte_products else 1
-    multipliers = (-(-config.multipliers // products) if config.dsp else 0) + config.requantizer_multipliers
+    capacity, multipliers = board.device.capacity, _multipliers(config, board.device)
     short = []
     if (rams := block_rams(config, board.buffer_bits, board.device)) > capacity.block_ram:
         short.append(f"{rams} of {capacity.block_ram} block RAMs")
@@ -88,6 +87,26 @@ def shortage(config: AcceleratorConfig, board: Board) -> str:
     if multipliers > capacity.dsp:
         short.append(f"{multipliers} of {capacity.dsp} multipliers")
     return ", ".join(short)
+
+
+def _multipliers(config: AcceleratorConfig, device: Device) -> int:
+    """Return how many of a device's multipliers an accelerator takes."""
+    products = device.family.byte_products if config.byte_products else 1
+    return (-(-config.multipliers // products) if config.dsp else 0) + config.requantizer_multipliers
+
+
+def largest_array(board: Board) -> tuple[int, int]:
+    """Return lanes and columns of the largest array for which a board has multipliers, with one requantizer and no ADD.
+
+    All else is as by default.
+    """
+    found = []
+    for lanes, columns in product((1, 2, 4, 8, 16, 32, 64), repeat=2):
+        size = {"lanes": lanes, "columns": columns, "weight_bytes": 0, "elementwise": False, "requantizers": 1}
+        config = AcceleratorConfig.from_dict({**board.config, **size})
+        if _multipliers(config, board.device) <= board.device.capacity.dsp:
+            found.append((lanes * columns, -abs(lanes - columns), lanes, columns))
+    return max(found)[2:]
 
 
 def choose(board: Board, configured: Callable[[Mapping[str, Any]], AcceleratorConfig]) -> AcceleratorConfig:

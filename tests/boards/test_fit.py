@@ -9,7 +9,7 @@ from amaranth.back import rtlil
 
 from zeropoint.errors import ZeropointError
 from zeropoint_boards import fit
-from zeropoint_boards.boards import find
+from zeropoint_boards.boards import BOARDS, find
 from zeropoint_boards.devices import DEVICES
 from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 from zeropoint_hw.linked import LinkedAccelerator
@@ -98,6 +98,27 @@ def test_what_is_short_is_said():
     large = replace(SMALL, lanes=8, columns=8, weight_bytes=128 * 1024, activation_bytes=1024)
     assert re.fullmatch(r"\d+ of 56 block RAMs, 76 of 28 multipliers", fit.shortage(large, board))
     assert re.fullmatch(r"\d+ of 56 block RAMs", fit.shortage(replace(large, dsp=False), board))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_no_larger_array_has_its_multipliers(name):
+    board = find(name)
+    lanes, columns = fit.largest_array(board)
+
+    def short(lanes, columns):
+        size = {"lanes": lanes, "columns": columns, "weight_bytes": 0, "elementwise": False, "requantizers": 1}
+        return "multipliers" in fit.shortage(AcceleratorConfig.from_dict({**board.config, **size}), board)
+
+    assert lanes * columns >= board.config["lanes"] * board.config["columns"]
+    assert not short(lanes, columns)
+    assert short(2 * lanes, columns)
+    assert short(lanes, 2 * columns)
+
+
+def test_the_largest_array_of_each_size_of_device():
+    assert fit.largest_array(find("icebreaker")) == (4, 4)
+    assert fit.largest_array(find("ulx3s_25f")) == (4, 4)
+    assert sorted(fit.largest_array(find("ulx3s_85f"))) == [8, 16]
 
 
 def test_a_dsp_block_may_make_two_products_of_bytes():

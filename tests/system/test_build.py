@@ -64,6 +64,7 @@ def test_boards_are_listed(model, tmp_path):
         "block_ram": 208,
         "block_ram_bits": 208 * 18 * 1024,
         "array": "8×8",
+        "largest_array": "16×8",
         "oscillator_mhz": 25.0,
         "clock_mhz": 80.0,
         "bitstream": True,

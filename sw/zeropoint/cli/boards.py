@@ -39,7 +39,7 @@ def command(models: tuple[Path, ...], report: Path | None) -> None:
             for index, (entry, board) in enumerate(zip(rows, BOARDS.values(), strict=True)):
                 entry["models"][name], entry["weights_in_flash"][name] = _fit(board, network)
                 update(place * len(BOARDS) + index + 1)
-    columns = ["board", "name", "device", "LUT", "DSP", "block RAM", "KiB", "array", "MHz"]
+    columns = ["board", "name", "device", "LUT", "DSP", "block RAM", "KiB", "array", "largest", "MHz"]
     table = [
         [
             each["board"],
@@ -50,6 +50,7 @@ def command(models: tuple[Path, ...], report: Path | None) -> None:
             each["block_ram"],
             each["block_ram_bits"] / 8192,
             each["array"],
+            each["largest_array"],
             each["clock_mhz"],
             *(short or _fits(each["weights_in_flash"][name]) for name, short in each["models"].items()),
         ]
@@ -65,7 +66,10 @@ def command(models: tuple[Path, ...], report: Path | None) -> None:
 
 def _entry(board: "Board") -> dict[str, Any]:
     """Return what is known of a board."""
+    from zeropoint_boards import fit
+
     capacity = board.device.capacity
+    lanes, columns = fit.largest_array(board)
     deep, wide = board.device.family.block_ram_shapes[0]
     config = AcceleratorConfig.from_dict(dict(board.config))
     return {
@@ -77,6 +81,7 @@ def _entry(board: "Board") -> dict[str, Any]:
         "block_ram": capacity.block_ram,
         "block_ram_bits": capacity.block_ram * deep * wide,
         "array": f"{config.lanes}×{config.columns}",
+        "largest_array": f"{lanes}×{columns}",
         "oscillator_mhz": float(board.oscillator) / 1e6,
         "clock_mhz": float(board.clocking(board.frequency)[0]) / 1e6,
         "bitstream": board.device.family.flow is not None,
