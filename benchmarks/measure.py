@@ -28,7 +28,7 @@ from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_sim.simulate import simulate
 
 #: Seconds that a placement may take; a seed with which routing does not end by then makes room for the next one.
-LIMIT = 1800.0
+LIMIT = 900.0
 
 
 def array_size(text: str) -> tuple[int, int]:

@@ -180,8 +180,12 @@ def main(
             raise click.UsageError("--blind wants python -O, which leaves out assertions")
         np.testing.assert_array_equal = lambda *_, **__: None
     faults, components = population()
-    chosen = [fault for fault in sampled(faults, count, seed) if not only or fault.place.module.split(".")[0] in only]
-    terminal.note(f"{len(chosen)} faults, of {len(faults)} in {len(components)} modules")
+    sources = sorted({fault.place.module.split(".")[0] for fault in faults})
+    if unknown := sorted(set(only) - set(sources)):
+        raise click.BadParameter(f"there is no {', '.join(unknown)}; there are {', '.join(sources)}")
+    wanted = [fault for fault in faults if not only or fault.place.module.split(".")[0] in only]
+    chosen = sampled(wanted, count, seed)
+    terminal.note(f"{len(chosen)} faults, of {len(wanted)} in {len({fault.place.module for fault in wanted})} modules")
     verdicts = Verdicts(dict(enumerate(chosen, 1)), json_path)
     if again is not None:
         verdicts.take(again)

@@ -45,6 +45,9 @@ DESIGNS: dict[str, dict[str, Any]] = {
         "window_taps": 1,
         "tables": 0,
     },
+    "weights beside activations": {"weight_store": "shared", "activation_ports": 1, "weight_buffer": 16},
+    "weights copied from flash": {"weight_source": "flash", "weight_store": "shared", "memory_registers": False},
+    "weights in flash": {"weight_source": "flash", "weight_store": "flash", "weight_buffer": 16},
 }
 
 
@@ -53,7 +56,7 @@ def designs() -> list[Any]:
     made: list[Any] = []
     for entries in DESIGNS.values():
         config = AcceleratorConfig(**_SIZES | entries)
-        rom = Rom([], [], []) if config.weight_source == "rom" else None
+        rom = Rom([], [], []) if config.built_in else None
         made.append(Accelerator(config, rom))
     made.append(LinkedAccelerator(AcceleratorConfig(**_SIZES), divisor=4))
     fixed = AcceleratorConfig(**_SIZES, weight_source=WeightSource.ROM)

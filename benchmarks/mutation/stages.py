@@ -25,7 +25,9 @@ _COMPONENTS = {
     "pair_scaler": ("pair_scaler", "shift_requantizer"),
     "requantizer.Requantizer": ("requantizer", "minifloat_requantizer", "shift_requantizer"),
     "shift_requantizer": ("shift_requantizer",),
+    "spi_flash": ("spi_flash", "sim/test_flash"),
     "uart": ("uart", "link"),
+    "weight_buffer": ("weight_buffer", "sim/test_flash", "system/test_weight_stores"),
 }
 
 #: Whole networks, by source file; where there is no entry, those under "".
@@ -42,8 +44,8 @@ _NETWORKS = {
 #: Of these files, what runs on compiled accelerators of which building does not take long.
 _NETWORK_TESTS = "(every_movement or every_operator or random_networks or the_hardware_gives) and not 1x1 and not 8x8"
 
-#: What no accelerator without a link has.
-_LINK = ("framing", "link", "uart")
+#: What the accelerators of those networks do not have: links, and narrow memories for weights.
+_ELSEWHERE = ("flash_copier", "framing", "link", "spi_flash", "uart", "weight_buffer")
 
 
 def _entry(table: Mapping[str, tuple[str, ...]], module: str, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -84,14 +86,14 @@ def _component_tests(fault: Fault) -> list[str]:
 
 def _network_tests(fault: Fault) -> list[str]:
     module = fault.place.module
-    if module.split(".")[0] in _LINK:
+    if module.split(".")[0] in _ELSEWHERE:
         return []
     return [f"tests/system/{name}.py" for name in _entry(_NETWORKS, module, _NETWORKS[""])]
 
 
 def _accelerator_tests(fault: Fault) -> list[str]:
     source = fault.place.module.split(".")[0]
-    return [] if source in (*_LINK, "accelerator") else ["tests/hw/test_accelerator.py"]
+    return [] if source in (*_ELSEWHERE, "accelerator") else ["tests/hw/test_accelerator.py"]
 
 
 def _plainly(faults: Mapping[int, Fault]) -> Callable[[int], AbstractContextManager[None]]:

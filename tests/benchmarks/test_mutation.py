@@ -208,18 +208,25 @@ def mutation(tmp_path, *arguments, python=()):
 @pytest.mark.slow
 def test_component_tests_see_a_sample(tmp_path):
     sources = [word for name in ("counters", "pair_scaler", "uart", "writer") for word in ("--only", name)]
-    done, states = mutation(tmp_path, *sources, "--seed", 2, "--floor", 0.8)
+    done, states = mutation(tmp_path, *sources, "--count", 24, "--seed", 2, "--floor", 0.8)
     assert done.returncode == 0, done.stderr
-    assert len(states) > 20
+    assert len(states) == 24
     assert states.count(DETECTED) >= 0.8 * len(states)
+
+
+def test_files_that_are_not_there_are_refused(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.mutation", "--only", "nothing"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no nothing; there are accelerator, array" in " ".join(done.stderr.split())
 
 
 @pytest.mark.slow
 def test_without_comparisons_nothing_is_seen(tmp_path):
-    done, states = mutation(tmp_path, "--only", "counters", "--blind", python=["-O"])
+    done, states = mutation(tmp_path, "--only", "counters", "--count", 6, "--blind", python=["-O"])
     assert done.returncode != 0
     assert "less than" in done.stderr
-    assert len(states) > 3
+    assert len(states) == 6
     assert set(states) == {SURVIVING}
 
 
