@@ -122,7 +122,10 @@ def address_proof(component=InputAddress, config=CONFIG):
             proof.claim(held, ~loops.begun | (value[:width].as_signed() == expected))
             outer, above = value[:width].as_signed(), level
     address = (inside["base_tap"] + inside["x_chunk"])[: len(dut.address)]
-    proof.claim("address", ~proof.past(loops.begun) | (dut.address == proof.past(address)))
+    # What is fetched goes first, and moves nothing.
+    fetch, fetch_address = proof.free("fetch", dut.fetch), proof.free("fetch_address", dut.fetch_address)
+    expected = Mux(fetch, fetch_address, address)
+    proof.claim("address", ~proof.past(loops.begun | fetch) | (dut.address == proof.past(expected)))
 
     # Words of weights follow each other, anew for each output of a group, or for each tap.
     count, group = Signal.like(dut.weight_address, name="count"), Signal.like(dut.weight_address, name="group_words")

@@ -1,10 +1,12 @@
 """The drain hands on every accumulator once, in order, with its parameters, if outputs leave it the time."""
 
+from dataclasses import replace
+
 import pytest
-from amaranth import Mux, Signal
+from amaranth import Mux, Signal, Value
 from support.formal import broken, needs_solver
 
-from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.drain import Drain
 from zeropoint_hw.layout import Level
 from zeropoint_sim.formal import Proof, Refuted
@@ -13,12 +15,14 @@ pytestmark = needs_solver
 
 #: Four beats of one channel.
 CONFIG = AcceleratorConfig(lanes=4, columns=4, requantizers=1, accumulator_width=20)
+#: What is handed on is corrected by the weights' zero point.
+FOLD = replace(CONFIG, pe="fold")
 
 
-def drain_proof(component=Drain, spared=0):
+def drain_proof(component=Drain, spared=0, config=CONFIG):
     """Return claims about outputs that follow each other after as many cycles as they have beats, ``spared`` less."""
     proof = Proof()
-    m, dut = proof.m, proof.add("drain", component(CONFIG))
+    m, dut = proof.m, proof.add("drain", component(config))
     i = proof.constant("instruction", dut.instruction)
     start, done = proof.free("start", dut.start), proof.free("done", dut.done)
     level, accumulators = proof.free("done_level", dut.done_level), proof.free("accumulators", dut.accumulators)
@@ -27,6 +31,11 @@ def drain_proof(component=Drain, spared=0):
 
     # The output that is handed on, and the beat: `now` is one that comes two cycles after its parameters' address.
     held, held_level = Signal.like(accumulators.as_value(), name="held"), Signal.like(level, name="held_level")
+    correction = Signal(32, name="correction_")
+    if config.pe is PEKind.FOLD:
+        activation_sum = proof.free("activation_sum", dut.activation_sum)
+        with m.If(done):
+            m.d.sync += correction.eq(activation_sum * i.weight_zero_point)
     beat, left = Signal(range(CONFIG.columns), name="beat_number"), Signal(range(CONFIG.columns + 1), name="beats_left")
     proof.assume(~done | (left <= spared))
     with m.If(done):
@@ -40,8 +49,9 @@ def drain_proof(component=Drain, spared=0):
     expected_level = Mux(ends, proof.past(held_level), Level.CHUNK)
     proof.claim("beat", dut.beat == proof.past(going))
     came = proof.show("came", dut.beat)
-    value = proof.show("value", dut.values[0])
-    expected = proof.show("expected", proof.past(held.word_select(beat, width).as_signed()))
+    value = proof.show("value", Value.cast(dut.values[0])[:])
+    corrected = (held.word_select(beat, width).as_signed() - correction)[: len(value)]
+    expected = proof.show("expected", proof.past(corrected))
     proof.claim("value", ~came | (value == expected))
     proof.claim("level", ~came | (proof.show("level", dut.beat_level) == expected_level))
     proof.claim("pools", ~came | (dut.beat_pools == (proof.past(held_level) < Level.COLUMN)))
@@ -83,7 +93,16 @@ def test_every_accumulator_comes_once():
     drain_proof().prove(3)
 
 
+def test_every_accumulator_is_corrected():
+    drain_proof(config=FOLD).prove(3)
+
+
 class TestFaultsAreSeen:
+    def test_a_correction_that_is_added(self):
+        component = broken(Drain, "accumulator - correction", "accumulator + correction")
+        with pytest.raises(Refuted, match=r"not so: .*value"):
+            drain_proof(component, config=FOLD).check(6)
+
     @pytest.mark.slow
     def test_outputs_that_come_too_soon(self):
         with pytest.raises(Refuted):

@@ -1,11 +1,11 @@
-"""The loop nest ends, whatever the instruction; and it ends with an output, after all others had time to drain.
+"""The loop nest turns its loops as often as it should, and ends, with an output, after all others had time to drain.
 
 Of the instruction, only what the verifier of programs checks is assumed (test_assumptions.py).
 """
 
 import pytest
-from amaranth import Cat, Mux, Signal
-from support.formal import needs_solver
+from amaranth import Cat, Const, Mux, Signal
+from support.formal import broken, needs_solver
 
 from zeropoint_hw import loops
 from zeropoint_hw.config import AcceleratorConfig
@@ -23,31 +23,80 @@ LOOPS = [level.name.lower() + "s_left" for level in Level][: Level.END]
 class Nest:
     """A loop nest under any instruction, started whenever it does not run."""
 
-    def __init__(self):
+    def __init__(self, component=LoopNest):
         self.proof = proof = Proof()
-        self.dut = dut = proof.add("loops", LoopNest(CONFIG))
+        self.dut = dut = proof.add("loops", component(CONFIG))
         self.i = proof.constant("instruction", dut.instruction)
-        start = proof.free("start", dut.start)
+        start, self.hold = proof.free("start", dut.start), proof.free("hold", dut.hold)
         self.running = proof.show("running", proof.inside("loops", "running"))
         self.idle_left = proof.show("idle_left", proof.inside("loops", "idle_left"))
         self.left = [proof.show(name, proof.inside("loops", name)) for name in LOOPS]
         proof.assume(~(start & self.running))
         self.start = start
         self.until_output = proof.show("until_output", proof.inside("loops", "until_output"))
-        self.working = self.running & (self.idle_left == 0)
+        self.working = self.running & (self.idle_left == 0) & ~self.hold
         #: An array cycle, and its last one.
         self.cycle = proof.show("cycle_", dut.valid)
         self.last = proof.show("last", dut.valid & dut.last)
         self.level = proof.show("level", dut.level)
 
 
+def turning(wrong=0, component=LoopNest):
+    """Return claims that each loop takes as many turns as the instruction says, one array cycle after the other.
+
+    The specification counts turns up, the innermost loop first, as the loops of `zeropoint_hw.isa` do.
+    """
+    nest = Nest(component)
+    proof, i, m = nest.proof, nest.i, nest.proof.m
+    chunks = i.run[_LANE_BITS:]
+    counts = (chunks, i.taps_x, i.taps_y, i.pool_columns, i.pool_rows, i.columns, i.rows, i.groups)
+    turns = [Signal.like(left, name=f"turn_{place}") for place, left in enumerate(nest.left)]
+    ends = [turn == count[: len(turn)] for turn, count in zip(turns, counts, strict=True)]
+    running = Signal(name="turning")
+    level, inner = Signal(range(Level.END + 1), name="turned"), 1
+    m.d.comb += level.eq(Level.END)
+    for place in reversed(range(len(turns))):
+        with m.If(~ends[place]):
+            m.d.comb += level.eq(place)
+    for place, turn in enumerate(turns):
+        with m.If(nest.start):
+            m.d.sync += turn.eq(0)
+        with m.Elif(nest.working & inner):
+            m.d.sync += turn.eq(Mux(ends[place], 0, turn + 1))
+        inner = inner & ends[place]
+        proof.claim(f"left_{place}", ~running | (nest.left[place] == (counts[place] - turn - wrong)[: len(turn)]))
+    with m.If(nest.start):
+        m.d.sync += running.eq(1)
+    with m.Elif(nest.working & inner):
+        m.d.sync += running.eq(0)
+    proof.claim("running", running == nest.running)
+    # An array cycle for each turn of the innermost loop, and none else; what moves on is the loop that turns.
+    proof.claim("cycle", nest.cycle == proof.past(nest.working))
+    proof.claim("level", ~nest.cycle | (nest.level == proof.past(level)))
+    expected = Mux(
+        proof.past(nest.start),
+        Cat(Const(1, 1).replicate(len(Level))),
+        Mux(nest.cycle, Cat(proof.past(level) >= each for each in Level), 0),
+    )
+    proof.claim("moves", nest.dut.moves == expected)
+    at = Cat(Mux(proof.past(nest.start), each == Level.BEGIN, proof.past(level) == each) for each in Level)
+    proof.claim("at", ~(nest.cycle | proof.past(nest.start)) | (nest.dut.at == at))
+    return proof
+
+
+def test_every_loop_takes_its_turns():
+    turning().prove(2)
+
+
 def ending():
-    """Return claims that the nest runs down: its counters are a number that falls in every cycle until the end."""
+    """Return claims that the nest runs down: its counters are a number that falls in every cycle that is not held."""
     nest = Nest()
     proof, past = nest.proof, nest.proof.past
     # Least significant first: the idle cycles, the innermost loop, and so on.
     rank = Cat(nest.idle_left, *nest.left)
-    proof.claim("falls", ~past(nest.running) | ~nest.running | (rank < past(rank)))
+    held = past(nest.hold & (nest.idle_left == 0))
+    proof.claim("falls", ~past(nest.running) | ~nest.running | held | (rank < past(rank)))
+    proof.claim("waits", ~past(nest.running) | ~held | (nest.running & (rank == past(rank))))
     proof.claim("end", (nest.cycle & (nest.level == Level.END)) == (past(nest.running) & ~nest.running))
     proof.claim("begins", ~past(nest.start) | nest.running)
     return proof
@@ -132,6 +181,15 @@ def test_outputs_leave_the_drain_its_time():
 
 
 class TestFaultsAreSeen:
+    def test_a_turn_too_few(self):
+        with pytest.raises(Refuted, match="not so: .*left_0"):
+            turning(wrong=1).check(6)
+
+    def test_a_loop_that_moves_on_too_soon(self):
+        component = broken(LoopNest, "m.If(reaches[index])", "m.If(reaches[max(index - 1, 0)])")
+        with pytest.raises(Refuted, match="not so: .*left_"):
+            turning(component=component).check(6)
+
     def test_loops_that_begin_anew_where_they_should_go_on(self, monkeypatch):
         monkeypatch.setattr(loops, "Mux", lambda test, yes, no: Mux(test, no, yes))
         with pytest.raises(Refuted, match="not so: falls"):

@@ -5,7 +5,7 @@ from amaranth import Cat, Mux, Signal
 from amaranth.lib import memory
 from support.formal import broken, needs_solver
 
-from zeropoint_hw.framing import FrameBuffer, FrameReceiver, FrameSender
+from zeropoint_hw.framing import ByteRegister, FrameBuffer, FrameReceiver, FrameSender
 from zeropoint_hw.uart import UartTransmitter
 from zeropoint_sim.formal import Proof, Refuted
 
@@ -66,6 +66,8 @@ def buffer_proof(monkeypatch, size_bits, component=FrameBuffer):
     ]
     proof.claim("queued", queued == span(head, visible) + valid)
     proof.claim("pending", pending == span(visible, tail))
+    # Full is what holds as many bytes as it has places but one, and nothing that holds fewer.
+    proof.claim("full", full == (queued - valid + pending == (1 << size_bits) - 1))
 
     follow = proof.free("follow", 1)
     followed, known, committed = (Signal(name=name) for name in ("followed", "known", "committed"))
@@ -108,6 +110,27 @@ def buffer_proof(monkeypatch, size_bits, component=FrameBuffer):
 @pytest.mark.parametrize("size_bits", [3, pytest.param(9, marks=pytest.mark.slow)])
 def test_bytes_come_out_once_and_in_order(monkeypatch, size_bits):
     buffer_proof(monkeypatch, size_bits).prove(2)
+
+
+def register_proof(component=ByteRegister):
+    """Return claims that a byte leaves as it came, once, and that none waits without need."""
+    proof = Proof()
+    m, dut = proof.m, proof.add("register", component())
+    payload, offered = proof.free("payload", dut.i.payload), proof.free("offered", dut.i.valid)
+    ready, taken = proof.free("ready", dut.o.ready), proof.show("taken", dut.i.ready & dut.i.valid)
+    held, byte = Signal(name="held"), Signal(8, name="byte")
+    with m.If(taken):
+        m.d.sync += [held.eq(1), byte.eq(payload)]
+    with m.Elif(dut.o.ready):
+        m.d.sync += held.eq(0)
+    proof.claim("held", dut.o.valid == held)
+    proof.claim("as_it_came", ~held | (dut.o.payload == byte))
+    proof.claim("moves_on", taken == (offered & (~held | ready)))
+    return proof
+
+
+def test_a_register_loses_and_doubles_nothing():
+    register_proof().prove(1)
 
 
 def sender_proof(size_bits=4, component=FrameSender):
@@ -199,8 +222,25 @@ class TestFaultsAreSeen:
     @pytest.mark.slow
     def test_a_buffer_that_is_never_full(self, monkeypatch):
         component = broken(FrameBuffer, "after == head", "0")
-        with pytest.raises(Refuted, match=r"not so: .*(held|pending|queued)"):
+        with pytest.raises(Refuted, match=r"not so: .*full"):
             buffer_proof(monkeypatch, 2, component).check(10)
+
+    def test_a_buffer_that_is_always_full(self, monkeypatch):
+        component = broken(FrameBuffer, "self.full.eq(after == head)", "self.full.eq(1)")
+        with pytest.raises(Refuted, match=r"not so: full"):
+            buffer_proof(monkeypatch, 2, component).check(10)
+
+    @pytest.mark.parametrize(
+        ("right", "wrong", "claim"),
+        [
+            ("~self.o.valid | self.o.ready", "1", "moves_on"),
+            ("~self.o.valid | self.o.ready", "~self.o.valid", "moves_on"),
+            ("self.o.valid.eq(self.i.valid), ", "", "held"),
+        ],
+    )
+    def test_a_register_that_loses_or_holds_back(self, right, wrong, claim):
+        with pytest.raises(Refuted, match=rf"not so: .*{claim}"):
+            register_proof(broken(ByteRegister, right, wrong)).check(6)
 
     def test_a_byte_that_does_not_stay(self, monkeypatch):
         component = broken(FrameBuffer, "read.en.eq(~self.o.valid | self.o.ready)", "read.en.eq(1)")
