@@ -6,6 +6,7 @@ import pytest
 from support import coverage
 
 from zeropoint_sim import cxxrtl_build
+from zeropoint_sim.bench import Stalls
 
 #: When this process began.
 _BEGAN = time.monotonic()
@@ -30,6 +31,12 @@ def pytest_addoption(parser):
         type=float,
         help="begin no test after so many minutes; those that are left are skipped, and the summary says so",
     )
+    parser.addoption(
+        "--stall-seed",
+        type=int,
+        default=0,
+        help="add this to the seeds of all random stalls, which gives others, the same again for the same number",
+    )
 
 
 def pytest_runtest_setup(item):
@@ -39,6 +46,7 @@ def pytest_runtest_setup(item):
 
 
 def pytest_configure(config):
+    Stalls.others = config.getoption("--stall-seed")
     if config.getoption("--functional-coverage"):
         coverage.TALLY.on = True
 

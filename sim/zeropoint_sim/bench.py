@@ -49,14 +49,21 @@ class Stalls:
         Seed of the random numbers.
     probability
         The chance, in each cycle, of holding back in that cycle: from 0 to below 1.
+
+    Attributes
+    ----------
+    seed
+        What the random numbers began with: ``seed``, and ``Stalls.others``, by which other ones can be tried.
     """
+
+    others = 0
 
     def __init__(self, seed: int, probability: float = 0.5) -> None:
         if not 0 <= probability < 1:
             raise ValueError(f"probability must be at least 0 and below 1, not {probability!r}")
-        self.seed = seed
+        self.seed = seed + self.others
         self.probability = probability
-        self._random = random.Random(seed)
+        self._random = random.Random(self.seed)
         self._printed = False
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What the proofs about the loops assume of an instruction holds for each that the verifier of programs accepts."""
+"""What the proofs assume of an instruction holds for each that the verifier of programs accepts."""
 
 from collections import Counter
 
@@ -47,6 +47,10 @@ def random_loops(rng, config):
         output_base=128,
         output_column_step=one_of(0, 1),
         weights_per_tap=1,
+        clamp_low=one_of(-128, 0, 7),
+        clamp_high=one_of(127, 255, 7, 6),
+        weights_unsigned=one_of(0, 1),
+        weight_zero_point=one_of(0, 0, 127, 128, -128),
     )
 
 
@@ -66,6 +70,11 @@ def broken_assumptions(config, i):
     ):
         if applies and i.idle + positions * position < i.beats:
             yield "test_loops: idle + positions · cycles ≥ beats"
+    if i.clamp_low > i.clamp_high:
+        yield "test_requantizer: the clamp's ends are in order"
+    low, high = (0, 255) if i.weights_unsigned else (-128, 127)
+    if not low <= i.weight_zero_point <= high:
+        yield "test_pe: zero points are of the weights' type"
     if i.row_bytes + config.lanes > 1 << config.place_width - 1:
         yield "test_addresses: row_bytes"
     if i.paired_rows and 2 * i.run > config.lanes:
@@ -76,7 +85,7 @@ def broken_assumptions(config, i):
 def test_the_verifier_sees_to_what_is_assumed(config):
     rng = np.random.default_rng(5)
     accepted, refused = 0, Counter()
-    for _ in range(250):
+    for _ in range(600):
         instruction = random_loops(rng, config)
         program = make_program(
             config=config,
@@ -97,4 +106,4 @@ def test_the_verifier_sees_to_what_is_assumed(config):
         assert not wrong, instruction
     # Each assumption is one that some programs break, and are refused.
     assert accepted > 5
-    assert len(refused) >= 5
+    assert len(refused) >= 7, refused

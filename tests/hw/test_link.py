@@ -29,7 +29,7 @@ class Story:
     """A host that has opened a session, and says what comes back."""
 
     def __init__(self, wire, dut):
-        self.wire, self.bus, self.link, self.sequence = wire, dut.bus, dut.link, 0
+        self.wire, self.dut, self.sequence = wire, dut, 0
         self.ctx = wire._ctx
 
     async def ask(self, request, arguments=b"", sequence=None):
@@ -66,15 +66,15 @@ def tell(story, *, config=CONFIG, opened=True, deadline=200_000, busy_cycles=50,
 
     async def bench(ctx):
         ctx.set(dut.rx, 1)
-        wire = Wire(ctx, dut.rx, dut.link.tx, DIVISOR)
+        wire = Wire(ctx, dut.rx, dut.tx, DIVISOR)
         await wire.cycles(5)
         host = Story(wire, dut)
         if opened:
             await host.done(Request.IDENTIFY, NONCE)
         await story(host)
-        assert not ctx.get(dut.bus.overlap), "memory was accessed during a run"
+        assert not ctx.get(dut.overlap), "memory was accessed during a run"
         await wire.cycles(200)
-        assert not ctx.get(dut.link.active)
+        assert not ctx.get(dut.active)
         assert not wire.received
 
     run_bench(dut, bench, deadline=deadline)
@@ -104,7 +104,7 @@ def test_nothing_is_done_before_it():
             (Request.STEP, bytes(8)),
         ):
             assert (await host.ask(request, arguments)).status == Status.CLOSED
-        assert host.ctx.get(host.bus.writes) == 0
+        assert host.ctx.get(host.dut.writes) == 0
 
     tell(story, opened=False)
 
@@ -116,7 +116,7 @@ def test_words_are_written_and_read_one_after_the_other(size):
     async def story(host):
         await host.write(WORDS, data)
         assert await host.read(WORDS, size) == data
-        assert host.ctx.get(host.bus.writes) == size // 4
+        assert host.ctx.get(host.dut.writes) == size // 4
         # From the middle of a word's bytes on there is nothing: what is left of a word is not sent.
         if size:
             assert await host.read(WORDS, size - 1) == data[:-1]
@@ -127,7 +127,7 @@ def test_words_are_written_and_read_one_after_the_other(size):
 def test_what_is_left_of_a_word_is_not_written():
     async def story(host):
         await host.write(WORDS, b"\x01\x02\x03\x04\x05\x06")
-        assert host.ctx.get(host.bus.writes) == 1
+        assert host.ctx.get(host.dut.writes) == 1
         assert await host.read(WORDS, 8) == b"\x01\x02\x03\x04\0\0\0\0"
         await host.write(WORDS, b"\x09\x08\x07\x06")
         assert await host.read(WORDS, 4) == b"\x09\x08\x07\x06"
@@ -144,7 +144,7 @@ def test_a_word_of_activations_is_what_the_bus_carries(size):
 
     async def story(host):
         await host.write(start, data)
-        assert host.ctx.get(host.bus.writes) == 4
+        assert host.ctx.get(host.dut.writes) == 4
         assert await host.read(start, len(data)) == data
         # Addresses go on by as many; the bus of this test has whole words at each.
         assert await host.read(start + size, size) == data[size : 2 * size]
@@ -166,9 +166,9 @@ def test_a_program_is_known_by_its_hash_until_something_is_written():
             assert await identity() == (1, HASH)
             await host.write(address(Region.ACTIVATIONS, 0), bytes(4))
             assert await host.done(Request.RUN, HASH) == b""
-            assert host.ctx.get(host.bus.last_command) == 1
+            assert host.ctx.get(host.dut.last_command) == 1
             assert await host.done(Request.STEP, HASH) == b""
-            assert host.ctx.get(host.bus.last_command) == 2
+            assert host.ctx.get(host.dut.last_command) == 2
             for place in (0, 7) if region is Region.PROGRAM else (3,):
                 other = bytearray(HASH)
                 other[place] ^= 0x10
@@ -176,7 +176,7 @@ def test_a_program_is_known_by_its_hash_until_something_is_written():
             await host.write(address(region, 0), bytes(4))
             assert (await identity())[0] == 0
             assert (await host.ask(Request.RUN, HASH)).status == Status.PROGRAM
-        assert host.ctx.get(host.bus.runs) == 8
+        assert host.ctx.get(host.dut.runs) == 8
 
     tell(story, deadline=400_000)
 
@@ -213,21 +213,21 @@ def test_without_whole_weights_nothing_runs():
         await host.write(WORDS, b"abcd")
         await host.done(Request.LOADED, HASH)
         # They are being copied.
-        host.ctx.set(host.link.hold, 1)
+        host.ctx.set(host.dut.hold, 1)
         await host.wire.send(encode(host.sequence, Request.RUN, HASH))
         await host.wire.cycles(3000)
         assert not host.wire.received
-        assert host.ctx.get(host.bus.runs) == 0
+        assert host.ctx.get(host.dut.runs) == 0
         # They are damaged.
-        host.ctx.set(host.link.unusable, 1)
-        host.ctx.set(host.link.hold, 0)
+        host.ctx.set(host.dut.unusable, 1)
+        host.ctx.set(host.dut.hold, 0)
         (answer,) = await host.wire.answers(1)
         assert (answer.sequence, answer.status) == (host.sequence, Status.WEIGHTS)
         assert (await host.ask(Request.STEP, HASH)).status == Status.WEIGHTS
-        assert host.ctx.get(host.bus.runs) == 0
-        host.ctx.set(host.link.unusable, 0)
+        assert host.ctx.get(host.dut.runs) == 0
+        host.ctx.set(host.dut.unusable, 0)
         await host.done(Request.RUN, HASH)
-        assert host.ctx.get(host.bus.runs) == 1
+        assert host.ctx.get(host.dut.runs) == 1
 
     tell(story)
 
@@ -247,7 +247,7 @@ def test_what_comes_during_a_run_waits():
         assert [answer.sequence - first for answer in answers] == [0, 1, 2, 0, 1]
         assert {answer.status for answer in answers} == {Status.DONE}
         assert answers[2].data == b"abcd"
-        assert host.ctx.get(host.bus.runs) == 1
+        assert host.ctx.get(host.dut.runs) == 1
         host.sequence += 3
         assert await host.read(WORDS, 4) == b"abcd"
 
@@ -260,7 +260,7 @@ def test_what_was_done_is_not_done_again():
         host.sequence = 250
         await host.done(Request.IDENTIFY, NONCE)
         await host.write(DATA, b"abcd")
-        writes, runs = (host.ctx.get(count) for count in (host.bus.writes, host.bus.runs))
+        writes, runs = (host.ctx.get(count) for count in (host.dut.writes, host.dut.runs))
         for age in (1, 2, 127):
             old = (host.sequence - age) % 256
             assert await host.done(Request.WRITE, DATA.to_bytes(3, "little") + b"zzzz", old) == b""
@@ -268,7 +268,7 @@ def test_what_was_done_is_not_done_again():
             # Not even with another hash, as it is not looked at.
             assert await host.done(Request.LOADED, bytes(8), old) == b""
             assert await host.read(DATA, 4, old) == b"abcd"
-        assert [host.ctx.get(count) for count in (host.bus.writes, host.bus.runs)] == [writes, runs]
+        assert [host.ctx.get(count) for count in (host.dut.writes, host.dut.runs)] == [writes, runs]
         await host.done(Request.RUN, HASH)
         await host.works()
 
@@ -286,7 +286,7 @@ def test_a_missing_request_is_noticed():
         ):
             number = (host.sequence + ahead) % 256
             assert (await host.ask(request, arguments, number)).status == Status.SEQUENCE
-        assert host.ctx.get(host.bus.writes) == 0
+        assert host.ctx.get(host.dut.writes) == 0
         await host.works()
 
     tell(story)
@@ -323,7 +323,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing():
         # As often as it is asked.
         answer = await host.ask(code, arguments)
         assert answer.status == status
-        assert host.ctx.get(host.bus.writes) == 0
+        assert host.ctx.get(host.dut.writes) == 0
         await host.works()
 
     tell(story)
@@ -363,7 +363,7 @@ def test_a_damaged_frame_is_dropped_and_the_next_one_is_taken():
         for fault, line in FAULTS.items():
             await host.wire.send(line)
             assert await host.wire.answers(1, limit=300) == [], fault
-            assert host.ctx.get(host.bus.writes) == 0, fault
+            assert host.ctx.get(host.dut.writes) == 0, fault
             # A host that has to send again begins with a delimiter.
             await host.wire.send(b"\0")
             assert await host.read(DATA, 4) == bytes(4), fault
@@ -377,7 +377,7 @@ def test_the_frame_of_the_faults_is_taken_when_it_is_whole():
         await host.wire.send(GOOD)
         (answer,) = await host.wire.answers(1)
         assert (answer.sequence, answer.status) == (1, Status.DONE)
-        assert host.ctx.get(host.bus.writes) == 1
+        assert host.ctx.get(host.dut.writes) == 1
 
     tell(story)
 
@@ -390,9 +390,9 @@ def test_a_byte_without_stop_bit_is_none():
         await host.wire.send(GOOD[6:])
         assert await host.wire.answers(1, limit=1000) == []
         # A line that is held low is no frame.
-        host.ctx.set(host.wire._rx, 0)
+        host.ctx.set(host.dut.rx, 0)
         await host.wire.cycles(100 * DIVISOR)
-        host.ctx.set(host.wire._rx, 1)
+        host.ctx.set(host.dut.rx, 1)
         await host.wire.cycles(20 * DIVISOR)
         await host.wire.send(b"\0")
         await host.works()

@@ -203,7 +203,9 @@ def test_broken_stream_rule_is_seen():
         run_bench(dut, source, sink, deadline=1000)
 
 
-def test_stalls_repeat_with_their_seed(capsys):
+def test_stalls_repeat_with_their_seed(capsys, monkeypatch):
+    monkeypatch.setattr(Stalls, "others", 0)
+
     def pattern(seed):
         stalls = Stalls(seed, 0.3)
         return [stalls.hold() for _ in range(1000)]
@@ -211,6 +213,9 @@ def test_stalls_repeat_with_their_seed(capsys):
     assert pattern(1) == pattern(1) != pattern(2)
     assert 200 < sum(pattern(1)) < 400
     assert capsys.readouterr().out.startswith("Stalls(seed=1, probability=0.3)\n")
+    third = pattern(3)
+    monkeypatch.setattr(Stalls, "others", 2)
+    assert pattern(1) == third
     with pytest.raises(ValueError, match=r"^probability must be at least 0 and below 1, not 1$"):
         Stalls(1, 1)
 

@@ -1,11 +1,11 @@
-"""The link's bytes in Amaranth's simulator: a host at the other end of the line, and a bus to speak to."""
+"""The link's bytes in a bench: a host at the other end of the line, and a bus to speak to."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from amaranth import Cat, Module, Signal
 from amaranth.lib import memory, wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
 from zeropoint.host.frames import Answer, Splitter
 from zeropoint_hw.host import HostBusSignature
@@ -19,12 +19,15 @@ class Bus(wiring.Component):
     """
 
     host: In(HostBusSignature())
+    writes: Out(16)
+    runs: Out(16)
+    last_command: Out(32)
+    #: A memory was accessed while it was busy.
+    overlap: Out(1)
 
     def __init__(self, busy_cycles: int = 50) -> None:
         super().__init__()
         self.busy_cycles = busy_cycles
-        self.writes, self.runs, self.last_command = Signal(16), Signal(16), Signal(32)
-        self.overlap = Signal()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -63,19 +66,30 @@ class Bus(wiring.Component):
 
 
 class LinkOnBus(wiring.Component):
-    """A link and a :class:`Bus`."""
+    """A link and a :class:`Bus`, with the pins of the one and what the other has counted."""
 
     rx: In(1, init=1)
+    hold: In(1)
+    unusable: In(1)
+    tx: Out(1)
+    active: Out(1)
+    writes: Out(16)
+    runs: Out(16)
+    last_command: Out(32)
+    overlap: Out(1)
 
     def __init__(self, link: Any, bus: Bus) -> None:
         super().__init__()
-        self.link, self.bus = link, bus
+        self._link, self._bus = link, bus
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.link, m.submodules.bus = self.link, self.bus
-        wiring.connect(m, self.link.host, self.bus.host)
-        m.d.comb += self.link.rx.eq(self.rx)
+        m.submodules.link, m.submodules.bus = link, bus = self._link, self._bus
+        wiring.connect(m, link.host, bus.host)
+        m.d.comb += [getattr(link, name).eq(getattr(self, name)) for name in ("rx", "hold", "unusable")]
+        m.d.comb += [getattr(self, name).eq(getattr(link, name)) for name in ("tx", "active")]
+        counts = ("writes", "runs", "last_command", "overlap")
+        m.d.comb += [getattr(self, name).eq(getattr(bus, name)) for name in counts]
         return m
 
 

@@ -28,6 +28,8 @@ def verify(program: Program) -> None:
       pooling; the hardware must have a history.
     - With ``paired_rows``, two runs fit the lanes, and the second lies in the banks that follow the first one's.
     - ``PAIR`` has shared parameters: its beats come later than the parameters that would go with them.
+    - The clamp's ends are in order, and ones that an activation can have; zero points of activations and weights are of
+      their types.
     - Requantizers that only shift scale by powers of two, round once and add no zero point.
     - What a configuration may leave out (max pooling; ADD, SUB and MUL; left shifts; ties to even; zero points of
       weights) is asked of none that does. MUL has no shift of its own. A ``table`` is one that the program fills.
@@ -85,6 +87,7 @@ def _problems(program: Program, i: Instruction, is_last: bool) -> Iterator[str]:
             f"but the program has {available}"
         )
 
+    yield from _range_problems(config, i)
     of = parameter_rows(config, i)
     if problem := obstacle(config, i, program.parameters.multiplier[of], program.parameters.shift[of]):
         yield f"it {problem}, which is not for requantizer = {config.requantizer!s}"
@@ -180,6 +183,19 @@ def _mode_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
             yield f"paired_rows: two runs of {i.run} bytes are more than the {config.lanes} lanes"
         if i.pair_step % config.lanes:
             yield f"pair_step must be a multiple of the {config.lanes} lanes, not {i.pair_step}"
+
+
+def _range_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
+    """Yield which numbers are not of the types that they belong to."""
+    wide = config.activation_bits > 8
+    low, high = (-(1 << 15), (1 << 15) - 1) if wide else (-(1 << 7), (1 << 8) - 1)
+    if not low <= i.clamp_low <= i.clamp_high <= high:
+        yield f"clamp_low and clamp_high must be in order and from {low} to {high}, not {i.clamp_low} and {i.clamp_high}"
+    zero_points = ("input", i.input_zero_point, i.input_unsigned), ("weight", i.weight_zero_point, i.weights_unsigned)
+    for name, value, is_unsigned in zero_points:
+        low, high = (0, (1 << 8) - 1) if is_unsigned else (-(1 << 7), (1 << 7) - 1)
+        if not low <= value <= high:
+            yield f"{name}_zero_point must be {low} to {high}, as its type has it, not {value}"
 
 
 def _axes(i: Instruction) -> tuple[int, int]:

@@ -451,6 +451,31 @@ PLAIN = Instruction(end=1, run=2, row_bytes=2, output_base=90)
             {"row_bytes": 255},
             "row_bytes: a row of 255 bytes is more than the 254 that this configuration counts",
         ),
+        (
+            {"clamp_low": -128, "clamp_high": -128},
+            {"clamp_low": 1, "clamp_high": 0},
+            "clamp_low and clamp_high must be in order and from -128 to 255, not 1 and 0",
+        ),
+        (
+            {"clamp_low": 0, "clamp_high": 255},
+            {"clamp_low": 0, "clamp_high": 256},
+            "clamp_low and clamp_high must be in order and from -128 to 255, not 0 and 256",
+        ),
+        (
+            {"weight_zero_point": -128},
+            {"weight_zero_point": 128},
+            "weight_zero_point must be -128 to 127, as its type has it, not 128",
+        ),
+        (
+            {"weight_zero_point": 255, "weights_unsigned": 1},
+            {"weight_zero_point": -1, "weights_unsigned": 1},
+            "weight_zero_point must be 0 to 255, as its type has it, not -1",
+        ),
+        (
+            {"input_zero_point": 128, "input_unsigned": 1},
+            {"input_zero_point": 128},
+            "input_zero_point must be -128 to 127, as its type has it, not 128",
+        ),
         ({}, {"end": 0}, "end is 0, but must be 1 in the last instruction and 0 in all others"),
     ],
 )
