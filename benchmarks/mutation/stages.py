@@ -10,6 +10,7 @@ from .selectable import selected
 #: Component tests, those in tests/hw by their name, by source file or by file and class; where there is no entry, those
 #: of the file's own name.
 _COMPONENTS = {
+    "accelerator": ("accelerator", "sim/test_flash", "system/test_weight_stores"),
     "adder_tree": ("adder_tree", "array"),
     "array": ("array",),
     "banks": ("memory",),

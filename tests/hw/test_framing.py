@@ -6,7 +6,7 @@ import zlib
 import pytest
 from cobs import cobs
 
-from zeropoint_hw.framing import CRC_CYCLES, FrameReceiver, FrameSender
+from zeropoint_hw.framing import CRC_CYCLES, ByteRegister, FrameReceiver, FrameSender
 from zeropoint_sim.bench import Stalls, get, put, run_bench
 
 
@@ -20,6 +20,22 @@ def frames(seed, count):
         body = bytes(0 if rng.random() < zeros else rng.randint(1, 255) for _ in range(size - 1))
         made.append(bytes([size + 4]) + body)
     return made
+
+
+def test_a_register_takes_a_byte_that_nobody_wants_yet():
+    dut = ByteRegister()
+    made = list(b"\0some bytes\xff")
+
+    async def source(ctx):
+        await put(ctx, dut.i, made[:1])
+        assert ctx.get(dut.o.valid)
+        await put(ctx, dut.i, made[1:], Stalls(5, 0.3))
+
+    async def sink(ctx):
+        await ctx.tick().repeat(9)
+        assert await get(ctx, dut.o, len(made), Stalls(6)) == made
+
+    run_bench(dut, source, sink, deadline=200)
 
 
 def with_crc(frame):

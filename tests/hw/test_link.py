@@ -1,6 +1,7 @@
 """The link at its pins: each request, each refusal, each fault of the line."""
 
 import zlib
+from itertools import groupby
 
 import pytest
 from cobs import cobs
@@ -230,6 +231,43 @@ def test_without_whole_weights_nothing_runs():
         assert host.ctx.get(host.dut.runs) == 1
 
     tell(story)
+
+
+def test_it_is_active_from_the_first_bit_to_the_last():
+    async def story(host):
+        await host.done(Request.LOADED, HASH)
+        await host.wire.cycles(100)
+        assert not host.ctx.get(host.dut.active)
+        line = encode(host.sequence, Request.RUN, HASH)
+        seen = []
+
+        async def watch(cycles):
+            for _ in range(cycles):
+                await host.wire.cycles(1)
+                seen.append(host.ctx.get(host.dut.active))
+
+        # A frame comes bit by bit, is done, and its answer goes: between bytes there is no pause, and none without work.
+        for byte in line:
+            for bit in [0, *(byte >> place & 1 for place in range(8)), 1]:
+                host.ctx.set(host.dut.rx, bit)
+                await watch(DIVISOR)
+        while not host.wire.received or host.wire.received[-1]:
+            await watch(1)
+        assert seen.index(1) < 2 * DIVISOR
+        first, last = seen.index(1), len(seen) - seen[::-1].index(1)
+        # The end of a stop bit is no activity, whichever end of the line sends it.
+        gaps = [length for length, value in runs(seen[first:last]) if not value]
+        assert max(gaps, default=0) <= DIVISOR
+        await watch(4 * DIVISOR)
+        assert not seen[-1]
+        assert [answer.status for answer in await host.wire.answers(1)] == [Status.DONE]
+
+    tell(story, busy_cycles=500)
+
+
+def runs(values):
+    """Return how often each value comes in a row, and which it is."""
+    return [(len(list(group)), value) for value, group in groupby(values)]
 
 
 def test_what_comes_during_a_run_waits():

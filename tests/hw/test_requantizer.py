@@ -105,28 +105,34 @@ def test_each_lane_has_its_own_channel():
 
 
 def check_ending(notice):
-    """Hold the announcements of an instruction's last beat against such beats, which come ``notice`` cycles later."""
+    """Hold what is announced against what comes: last beats ``notice`` cycles later, and those not pooled in the next."""
     dut = Requantizer(requantizers(1))
-    levels = np.random.default_rng(12).integers(len(Level), size=200)
-    announced, ended = [], []
+    rng = np.random.default_rng(12)
+    levels, pools = rng.integers(len(Level), size=200), rng.integers(2, size=200)
+    ending, ended, announced, came = [], [], [], []
 
     async def source(ctx):
         # Between beats the level is noise, and announces nothing.
-        await drive(ctx, dut.beat, (dut.beat_level,), rows_of(levels), Stalls(seed=13))
+        signals = (dut.beat_level, dut.beat_pools)
+        await drive(ctx, dut.beat, signals, rows_of(levels, pools), Stalls(seed=13))
 
     async def sink(ctx):
         for cycle in range(600):
-            signals = (dut.ending, dut.result_beat, dut.result_level)
-            *_, ending, beat, level = await ctx.tick().sample(*signals)
-            announced.extend([cycle] * ending)
+            signals = (dut.ending, dut.announced, dut.result_beat, dut.result_level, dut.result_pools)
+            *_, ends, is_announced, beat, level, pooled = await ctx.tick().sample(*signals)
+            ending.extend([cycle] * ends)
+            announced.extend([cycle] * is_announced)
             ended.extend([cycle] * (beat and level == Level.END))
+            came.extend([cycle] * (beat and not pooled))
 
     run_bench(dut, source, sink, deadline=700)
     assert len(ended) == np.count_nonzero(levels == Level.END) > 0
-    assert [cycle + notice for cycle in announced] == ended
+    assert [cycle + notice for cycle in ending] == ended
+    assert len(came) == np.count_nonzero(pools == 0)
+    assert [cycle + 1 for cycle in announced] == came
 
 
-def test_the_last_beat_is_announced():
+def test_the_last_beat_and_those_that_are_not_pooled_are_announced():
     check_ending(Requantizer.NOTICE)
 
 

@@ -60,6 +60,21 @@ def test_bytes_from_anywhere(stalls):
     check(Read(image), image, reads, stalls)
 
 
+def test_a_byte_is_there_before_it_is_wanted():
+    dut = Read(b"\x5a")
+
+    async def bench(ctx):
+        ctx.set(dut.address, OFFSET)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        await ctx.tick().repeat(300)
+        assert ctx.get(dut.o.valid)
+        assert await get(ctx, dut.o, 1) == [0x5A]
+
+    run_bench(dut, bench, deadline=500)
+
+
 def test_a_flash_that_is_asked_too_early_sleeps_on():
     image = bytes(range(32))
     with pytest.raises(AssertionError, match="0x123400"):

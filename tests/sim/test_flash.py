@@ -125,6 +125,18 @@ def test_a_damaged_image_is_refused_and_nothing_runs(place, config):
     transport.close()
 
 
+@pytest.mark.parametrize("place", [0, 3])
+def test_an_image_of_another_kind_is_refused(place):
+    """Its CRC is right, but not what it begins with."""
+    _, program = compiled()
+    image = bytearray(flash_image(program)[:-4])
+    image[place] ^= 1
+    transport, driver = opened(program, bytes(image) + zlib.crc32(image).to_bytes(4, "little"))
+    with pytest.raises(ZeropointError, match="has found no whole weights"):
+        driver()
+    transport.close()
+
+
 def test_an_empty_flash_and_another_networks_weights_are_refused():
     _, program = compiled()
     transport, driver = opened(program, bytes([0xFF] * 64))
