@@ -182,12 +182,12 @@ def test_outputs_leave_the_drain_its_time():
 
 class TestFaultsAreSeen:
     def test_a_turn_too_few(self):
-        with pytest.raises(Refuted, match="not so: .*left_0"):
+        with pytest.raises(Refuted, match=r"not so: .*left_0"):
             turning(wrong=1).check(6)
 
     def test_a_loop_that_moves_on_too_soon(self):
         component = broken(LoopNest, "m.If(reaches[index])", "m.If(reaches[max(index - 1, 0)])")
-        with pytest.raises(Refuted, match="not so: .*left_"):
+        with pytest.raises(Refuted, match=r"not so: .*left_"):
             turning(component=component).check(6)
 
     def test_loops_that_begin_anew_where_they_should_go_on(self, monkeypatch):

@@ -246,7 +246,7 @@ def test_it_is_active_from_the_first_bit_to_the_last():
                 await host.wire.cycles(1)
                 seen.append(host.ctx.get(host.dut.active))
 
-        # A frame comes bit by bit, is done, and its answer goes: between bytes there is no pause, and none without work.
+        # A frame comes bit by bit, is done, and its answer goes, without a pause.
         for byte in line:
             for bit in [0, *(byte >> place & 1 for place in range(8)), 1]:
                 host.ctx.set(host.dut.rx, bit)

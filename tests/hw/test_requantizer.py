@@ -105,7 +105,7 @@ def test_each_lane_has_its_own_channel():
 
 
 def check_ending(notice):
-    """Hold what is announced against what comes: last beats ``notice`` cycles later, and those not pooled in the next."""
+    """Hold what is announced against what comes: last beats ``notice`` cycles later, those not pooled in the next."""
     dut = Requantizer(requantizers(1))
     rng = np.random.default_rng(12)
     levels, pools = rng.integers(len(Level), size=200), rng.integers(2, size=200)

@@ -190,7 +190,8 @@ def _range_problems(config: AcceleratorConfig, i: Instruction) -> Iterator[str]:
     wide = config.activation_bits > 8
     low, high = (-(1 << 15), (1 << 15) - 1) if wide else (-(1 << 7), (1 << 8) - 1)
     if not low <= i.clamp_low <= i.clamp_high <= high:
-        yield f"clamp_low and clamp_high must be in order and from {low} to {high}, not {i.clamp_low} and {i.clamp_high}"
+        ends = f"{i.clamp_low} and {i.clamp_high}"
+        yield f"clamp_low and clamp_high must be in order and from {low} to {high}, not {ends}"
     zero_points = ("input", i.input_zero_point, i.input_unsigned), ("weight", i.weight_zero_point, i.weights_unsigned)
     for name, value, is_unsigned in zero_points:
         low, high = (0, (1 << 8) - 1) if is_unsigned else (-(1 << 7), (1 << 7) - 1)
