@@ -50,6 +50,10 @@ NETLIST = {
     "test_parts_add_up_and_each_instruction_is_logged",
     "test_what_is_sent_is_heard_even_if_rates_differ_a_little",
     "test_frames_are_received_and_damaged_ones_dropped",
+    "test_what_was_done_is_not_done_again",
+    "test_bytes_from_anywhere",
+    "test_a_group_that_fits_is_fetched_once",
+    "test_sums",
 }
 
 #: Variants of a test that run on Verilog in the long suite. Each builds a simulator of its own.

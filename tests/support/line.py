@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from zeropoint.host.frames import Answer, Splitter
 from zeropoint_hw.host import HostBusSignature
 from zeropoint_hw.isa import REGION_SHIFT, Region, Register
+from zeropoint_hw.layout import delay
 
 
 class Bus(wiring.Component):
@@ -33,7 +34,7 @@ class Bus(wiring.Component):
         m = Module()
         host = self.host
         m.submodules.storage = storage = memory.Memory(shape=32, depth=8 * 64, init=[])
-        write, read = storage.write_port(), storage.read_port(domain="comb")
+        write, read = storage.write_port(), storage.read_port()
         place = Cat(host.address[:6], host.address[REGION_SHIFT:])
         status = host.address == Region.CONTROL << REGION_SHIFT | Register.STATUS
         busy = Signal(range(self.busy_cycles + 1))
@@ -52,15 +53,10 @@ class Bus(wiring.Component):
                 ]
             with m.Else():
                 m.d.comb += write.en.eq(1)
-        valid: Any = host.read
-        data: Any = Signal(32)
-        m.d.comb += data.eq(read.data)
-        with m.If(status):
-            m.d.comb += data.eq(busy != 0)
-        for stage in range(5):
-            later_valid, later_data = Signal(name=f"valid{stage}"), Signal(32, name=f"data{stage}")
-            m.d.sync += [later_valid.eq(valid), later_data.eq(data)]
-            valid, data = later_valid, later_data
+        of_status, was_busy = Signal(), Signal()
+        m.d.sync += [of_status.eq(status), was_busy.eq(busy != 0)]
+        valid = delay(m, host.read, 5, "valid")
+        data = delay(m, Mux(of_status, was_busy, read.data), 4, "data")
         m.d.comb += [host.read_valid.eq(valid), host.read_data.eq(data)]
         return m
 
