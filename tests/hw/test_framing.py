@@ -27,12 +27,11 @@ def test_a_register_takes_a_byte_that_nobody_wants_yet():
     made = list(b"\0some bytes\xff")
 
     async def source(ctx):
-        await put(ctx, dut.i, made[:1])
-        assert ctx.get(dut.o.valid)
-        await put(ctx, dut.i, made[1:], Stalls(5, 0.3))
+        await put(ctx, dut.i, made, Stalls(5, 0.3))
 
     async def sink(ctx):
         await ctx.tick().repeat(9)
+        assert ctx.get(dut.o.valid)
         assert await get(ctx, dut.o, len(made), Stalls(6)) == made
 
     run_bench(dut, source, sink, deadline=200)
