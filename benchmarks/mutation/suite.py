@@ -116,7 +116,7 @@ class Runs:
             return True
         by_file: dict[str, list[Any]] = {}
         root = Path(session.config.rootpath)
-        for item in filterfalse(_is_control, session.items):
+        for item in filterfalse(is_control, session.items):
             by_file.setdefault(item.path.relative_to(root).as_posix(), []).append(item)
         left = dict(self._faults)
         for budget in (_FIRST, float("inf")):
@@ -260,7 +260,7 @@ def _only_where(done: set[int]) -> Iterator[None]:
         Simulator.__init__ = begin
 
 
-def _is_control(item: Any) -> bool:
+def is_control(item: Any) -> bool:
     """Return whether a test is a control of another one: it has a fault of its own, and says nothing of this one."""
     return "seen" in item.name or "Faults" in item.nodeid
 

@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from amaranth.hdl import Cat, Const, Fragment, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
-from mutation import equivalence, faults, sample, selectable, stages
+from mutation import equivalence, faults, sample, selectable, stages, suite
 from mutation.__main__ import DETECTED, PROVED, SURVIVING, markdown, share, summary
 from support.engines import assert_exact, need, simulated, small
 from support.files import random_input
@@ -181,6 +182,18 @@ def test_what_is_equal_is_proved_to_be_and_nothing_else():
     for change, equal in changes.items():
         fault = next(fault for fault in found if fault.change == change)
         assert equivalence.is_equivalent(fault, [component]) == equal, change
+
+
+@pytest.mark.parametrize(
+    ("test", "is_control"),
+    [
+        ("tests/hw/test_pe.py::TestFaultsAreSeen::test_wrong_zero_point[a]", True),
+        ("tests/hw/test_weight_buffer.py::test_wrong_windows_are_seen[Hasty]", True),
+        ("tests/hw/test_pe.py::test_mac", False),
+    ],
+)
+def test_controls_of_tests_judge_no_fault(test, is_control):
+    assert suite.is_control(SimpleNamespace(nodeid=test, name=test.split("::")[-1])) == is_control
 
 
 def entry(fault, state, **more):
