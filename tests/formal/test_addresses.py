@@ -143,6 +143,9 @@ def address_proof(component=InputAddress, config=CONFIG):
     left_of_run = register("left")
     chunks = loops.offsets("run", len(left_of_run), {Level.CHUNK: config.lanes})[0]
     proof.claim("left", ~loops.begun | (left_of_run == (i.run - chunks)[: len(left_of_run)]))
+    proof.goal(
+        "group", loops.begun & (group != i.weight_base) & (address != i.input_base[: len(address)]) & i.swap_axes
+    )
     return proof
 
 
@@ -212,7 +215,7 @@ def writer_proof(component=Writer):
             m.d.sync += offset.eq(0)
         with m.Elif(beat & (level == each)):
             m.d.sync += offset.eq(offset + steps[each])
-    outer = i.output_base[:width]
+    outer = outer_base = i.output_base[:width]
     for name, each in (("group", Level.GROUP), ("row", Level.ROW), ("column", Level.COLUMN), ("beat_", Level.CHUNK)):
         register = proof.show(f"{name}_at", proof.inside("dut", name))
         proof.claim(name, ~begun | (register == (outer + offsets[each])[:width]))
@@ -233,11 +236,17 @@ def writer_proof(component=Writer):
     proof.claim("channels", ~begun | (proof.inside("dut", "left") == remaining))
     proof.claim("groups", ~begun | (proof.inside("dut", "group_left") == channels))
     proof.claim("count", dut.count == Mux(beat, count[: len(dut.count)], 0))
+    proof.goal("last", ends & (dut.count == 1) & (dut.address != outer_base))
     return proof
 
 
 def test_what_is_written():
     writer_proof().prove(2)
+
+
+def test_such_loops_are_there():
+    address_proof().reach(6)
+    writer_proof().reach(8)
 
 
 class TestFaultsAreSeen:

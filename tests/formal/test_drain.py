@@ -86,6 +86,7 @@ def drain_proof(component=Drain, spared=0, config=CONFIG):
     proof.claim("resting", ~started | (left != 0) | (address == group))
     proof.claim("few", left <= i.beats)
     proof.claim("begun", started | ((left == 0) & ~active))
+    proof.goal("ends", came & (dut.beat_level == Level.END) & (proof.past(i.beats) == CONFIG.columns - 1))
     return proof
 
 
@@ -95,6 +96,10 @@ def test_every_accumulator_comes_once():
 
 def test_every_accumulator_is_corrected():
     drain_proof(config=FOLD).prove(3)
+
+
+def test_such_outputs_are_there():
+    drain_proof().reach(9)
 
 
 class TestFaultsAreSeen:

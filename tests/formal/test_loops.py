@@ -172,12 +172,19 @@ def spaced(change=0):
     proof.claim("ahead", ~nest.running | ~before | (since == 255) | (since + ahead >= beats))
     proof.claim("output", (nest.dut.valid & nest.dut.last) == proof.past(output))
     proof.claim("spaced", ~output | ~before | (since >= beats))
+    several = (i.beats == 3) & (row == 1) & (i.warmup == 1) & (i.emit_every == 1) & (i.groups == 1)
+    proof.goal("ends", several & (nest.level == Level.END) & nest.last)
     return proof
 
 
 @pytest.mark.slow
 def test_outputs_leave_the_drain_its_time():
     spaced().prove(2)
+
+
+@pytest.mark.slow
+def test_such_instructions_are_there():
+    spaced().reach(20)
 
 
 class TestFaultsAreSeen:

@@ -101,11 +101,17 @@ def sequencer_proof(component=Sequencer, wrong=0):
     proof.claim("resting", (state == EXECUTE) | (~running & (open_ == trailing)))
     proof.claim("executing", (state != EXECUTE) | (open_ == 1 + trailing))
     proof.claim("trailing", ~trailing | (state != IDLE))
+    proof.goal("second_of_three", start & (current == 1) & (last == 2) & (open_ == 1))
     return proof
 
 
 def test_programs_run_to_their_end():
     sequencer_proof().prove(3)
+
+
+@pytest.mark.slow
+def test_such_programs_are_there():
+    sequencer_proof().reach(2 * FETCH + 12)
 
 
 class TestFaultsAreSeen:

@@ -104,12 +104,17 @@ def buffer_proof(monkeypatch, size_bits, component=FrameBuffer):
     proof.claim("visible", ~waiting | (committed == (span(head, where) < span(head, visible))))
     proof.claim("stored", ~(waiting & known) | (seen.data == byte))
     proof.claim("shown", ~offered | (committed & (~known | (payload == byte))))
+    proof.goal("full", full & followed & known & taken & (ahead == 0))
     return proof
 
 
 @pytest.mark.parametrize("size_bits", [3, pytest.param(9, marks=pytest.mark.slow)])
 def test_bytes_come_out_once_and_in_order(monkeypatch, size_bits):
     buffer_proof(monkeypatch, size_bits).prove(2)
+
+
+def test_full_buffers_are_there(monkeypatch):
+    buffer_proof(monkeypatch, 2).reach(9)
 
 
 def register_proof(component=ByteRegister):
