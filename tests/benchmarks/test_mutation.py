@@ -209,6 +209,13 @@ def test_the_share_leaves_out_what_changes_nothing_and_survivors_are_listed():
     assert "| `b.A` | surviving | so | so |" in markdown(entries)
 
 
+def test_the_document_says_what_the_last_run_has_found():
+    entries = json.loads((ROOT / "benchmarks" / "mutation" / "verdicts.json").read_text())["faults"]
+    assert len(entries) == 240
+    assert share(entries) >= 0.95
+    assert markdown(entries).strip() in (ROOT / "docs" / "verification.md").read_text()
+
+
 def mutation(tmp_path, *arguments, python=()):
     """Run the command; return how it ended and the states of the faults."""
     path = tmp_path / "verdicts.json"
