@@ -104,6 +104,7 @@ def _tensor(macro: str, buffer: Buffer) -> list[str]:
         f"#define {macro}_SIGNED {int(buffer.dtype != 'uint8')}",
         f"#define {macro}_SCALE {buffer.scale!r}",
         f"#define {macro}_ZERO_POINT ({buffer.zero_point})",
+        *([] if buffer.bits is None else [f"#define {macro}_BITS {buffer.bits}"]),
         *(
             f"#define {macro}_{part}_BITS {bits}"
             for part, bits in zip(("EXPONENT", "MANTISSA"), buffer.minifloat or (), strict=False)

@@ -20,6 +20,7 @@ from zeropoint.compiler.powers import obstacle, parameter_rows
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Layer, Parameters, Program
 from zeropoint.errors import ZeropointError, quoted_list
 from zeropoint.model import AveragePool2D, Mean, Operator, QuantizedModel, Reshape, Softmax, Tensor, zp_file
+from zeropoint.numerics.dynamic_fixed_point import FixedPointFormat
 from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint_hw.config import AcceleratorConfig, PEKind, RequantizerKind
 from zeropoint_hw.isa import TABLE_ENTRIES, Instruction
@@ -267,18 +268,21 @@ def _buffer(place: Place) -> Buffer:
         tensor.scale,
         tensor.zero_point,
         *pitches,
-        _minifloat(tensor),
+        *_format(tensor),
     )
 
 
-def _minifloat(tensor: Tensor) -> tuple[int, int] | None:
+def _format(tensor: Tensor) -> tuple[tuple[int, int] | None, int | None]:
+    """Return the bits of minifloats' exponents and mantissas, and those of narrow integers; None where it is not so."""
     form = tensor.format
-    return (form.exponent_bits, form.mantissa_bits) if isinstance(form, MinifloatFormat) else None
+    if isinstance(form, MinifloatFormat):
+        return (form.exponent_bits, form.mantissa_bits), None
+    return None, form.bits if isinstance(form, FixedPointFormat) else None
 
 
 def _host_step(model: QuantizedModel, operator: Operator) -> HostStep:
     source, target = (
-        HostTensor(tensor.name, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point, _minifloat(tensor))
+        HostTensor(tensor.name, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point, *_format(tensor))
         for tensor in (model.tensor(operator.input), model.tensor(operator.output))
     )
     parameters = {"beta": operator.beta} if isinstance(operator, Softmax) else {}

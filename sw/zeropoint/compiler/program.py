@@ -42,6 +42,8 @@ class HostTensor:
     minifloat
         Of minifloats, the bits of the exponent and of the mantissa: ``q`` stands for as many units as
         ``zeropoint.model.formats`` says. None for integers.
+    bits
+        Of integers narrower than ``dtype``, how wide they are; None for others.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class HostTensor:
     scale: float
     zero_point: int
     minifloat: tuple[int, int] | None = None
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         _check_tensor(self)
@@ -82,6 +85,7 @@ class Buffer:
     row_pitch: int = 0
     column_pitch: int = 0
     minifloat: tuple[int, int] | None = None
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         _check_tensor(self)
@@ -168,6 +172,8 @@ def _check_tensor(tensor: HostTensor | Buffer) -> None:
         object.__setattr__(tensor, "minifloat", tuple(tensor.minifloat))
         verify_format(MinifloatFormat(*tensor.minifloat), tensor.dtype, f"tensor '{tensor.tensor}'")
     limits = np.iinfo(tensor.dtype)
+    if tensor.bits is not None and not (2 <= tensor.bits <= limits.bits and limits.min and not tensor.minifloat):
+        raise ValueError(f"tensor '{tensor.tensor}' cannot have {tensor.bits} bits, being {tensor.dtype}")
     if not limits.min <= tensor.zero_point <= limits.max:
         raise ValueError(f"tensor '{tensor.tensor}' has the zero point {tensor.zero_point}, which is no {tensor.dtype}")
 

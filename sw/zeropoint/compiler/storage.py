@@ -2,7 +2,7 @@
 
 ``manifest.json`` is JSON with sorted keys::
 
-    {"format": "zeropoint-program", "version": 2, "instruction_format": "…",
+    {"format": "zeropoint-program", "version": 3, "instruction_format": "…",
      "name", "model_sha256", "config", "input", "output",
      "tensors": [buffer, …], "layers": [layer, …], "host_steps": [step, …],
      "images": {"program": {"width", "depth", "files": {"mem": {"file", "sha256"}, …}}, "weights": …, "parameters": …,
@@ -10,9 +10,8 @@
      "documents": {"program.h": "sha256", "program.lst": "sha256"}, "metadata": {text: text}, "sha256": "…"}
 
 A buffer is ``{"tensor", "address", "shape", "dtype", "scale", "zero_point", "row_pitch", "column_pitch",
-"minifloat"}``; layers and
-host steps have the fields of their classes in ``zeropoint.compiler.program``; ``input`` and ``output`` name tensors.
-There is an image ``tables`` only of programs that have any.
+"minifloat", "bits"}``; layers and host steps have the fields of their classes in ``zeropoint.compiler.program``;
+``input`` and ``output`` name tensors. There is an image ``tables`` only of programs that have any.
 ``instruction_format`` is a digest of where the instruction's fields lie. The manifest's own ``sha256`` covers all its
 other entries, as JSON with sorted keys and no spaces; ``model_sha256`` is the digest of the quantized model.
 
@@ -284,6 +283,7 @@ def _buffer(entry: Record) -> Buffer:
         entry.integer("row_pitch", 1, 1 << 20),
         entry.integer("column_pitch", 1, 1 << 20),
         _minifloat(entry),
+        _bits(entry),
     )
     entry.end()
     return buffer
@@ -297,6 +297,7 @@ def _host_tensor(entry: Record) -> HostTensor:
         entry.number("scale"),
         entry.integer("zero_point", -128, 255),
         _minifloat(entry),
+        _bits(entry),
     )
     entry.end()
     return tensor
@@ -310,6 +311,14 @@ def _minifloat(entry: Record) -> tuple[int, int] | None:
     if not isinstance(bits, list) or len(bits) != 2 or not all(type(each) is int and 0 <= each <= 7 for each in bits):
         raise ValueError("a tensor's 'minifloat' must be null, or the bits of its exponent and of its mantissa")
     return bits[0], bits[1]
+
+
+def _bits(entry: Record) -> int | None:
+    """Return the bits of narrow integers, or None where they are as wide as their dtype."""
+    bits = entry.take("bits", object)
+    if bits is None or (type(bits) is int and 2 <= bits <= 16):
+        return bits
+    raise ValueError("a tensor's 'bits' must be null, or how many its integers have")
 
 
 def _layer(entry: Record) -> Layer:

@@ -116,7 +116,7 @@ def _checked(model: QuantizedModel, x: npt.ArrayLike) -> npt.NDArray[Any]:
             "quantize real values with its scale first"
         )
     low, high = tensor.limits
-    if x.dtype != tensor.dtype and x.size and not low <= int(x.min()) <= int(x.max()) <= high:
+    if x.size and not low <= int(x.min()) <= int(x.max()) <= high:
         raise ZeropointError(
             f"input '{tensor.name}' of model '{model.name}' takes {low} … {high}, not {x.min()} … {x.max()}"
         )

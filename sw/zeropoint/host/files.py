@@ -10,6 +10,7 @@ from zeropoint import arrays
 from zeropoint.compiler.program import Buffer, HostTensor, Program
 from zeropoint.host.host_steps import model_tensor
 from zeropoint.model import QuantizedModel, Reshape
+from zeropoint.numerics import Rounding
 
 Array = npt.NDArray[Any]
 
@@ -31,4 +32,6 @@ def _interface(program: Program, end: Buffer | HostTensor) -> QuantizedModel:
     last = replace(first, name=f"{first.name}'")
     step = Reshape(name="interface", input=first.name, output=last.name, shape=end.shape)
     tensors = {first.name: first, last.name: last}
-    return QuantizedModel(program.name, tensors, (step,), first.name, last.name, program.metadata)
+    # Nothing is rounded here, but a model of wide activations says how.
+    rounding = Rounding.EVEN if first.dtype == "int16" else Rounding.DOUBLE
+    return QuantizedModel(program.name, tensors, (step,), first.name, last.name, program.metadata, rounding)

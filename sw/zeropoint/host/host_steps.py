@@ -8,6 +8,7 @@ from zeropoint import golden
 from zeropoint.compiler.program import Buffer, HostStep, HostTensor, Program
 from zeropoint.errors import ZeropointError
 from zeropoint.model import OPERATORS, Quantization, QuantizedModel, Tensor
+from zeropoint.model.formats import Format, fixed_point
 from zeropoint.numerics.minifloat import MinifloatFormat
 
 Array = npt.NDArray[Any]
@@ -33,8 +34,14 @@ def model_tensor(tensor: HostTensor | Buffer) -> Tensor:
         tensor.shape,
         tensor.dtype,
         Quantization((tensor.scale,), (tensor.zero_point,)),
-        format=None if tensor.minifloat is None else MinifloatFormat(*tensor.minifloat),
+        format=_format(tensor),
     )
+
+
+def _format(tensor: HostTensor | Buffer) -> Format | None:
+    if tensor.minifloat is not None:
+        return MinifloatFormat(*tensor.minifloat)
+    return None if tensor.bits is None else fixed_point(tensor.bits)
 
 
 def _host_step(step: HostStep, values: Array) -> Array:
