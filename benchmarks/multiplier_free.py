@@ -198,7 +198,7 @@ def filling(kind: Kind, size: tuple[int, int], seeds: int, step: Callable[[str],
         netlist = synthesize(Harness(Array(config)), ECP5, kind.dsp)
         placed.append(measure.resources(netlist) | measure.clock(netlist, tries, FREQUENCY, step))
     half, all_of_it = placed
-    result: dict[str, Any] = {key: all_of_it[key] for key in ("fmax", "fmax_of_seeds", "exceeding")}
+    result: dict[str, Any] = {key: all_of_it[key] for key in ("fmax", "fmax_of_seeds", "exceeding", "sites")}
     result |= {"sites_per_pe": {}, "held": None, "held_by": None}
     if half["sites"] and all_of_it["sites"]:
         result |= held({name: all_of_it["sites"][name] - half["sites"][name] for name in half["sites"]}, size, ECP5)
@@ -258,11 +258,12 @@ def pe_table(measured: Mapping[str, dict[str, Any]]) -> Table:
 
 def array_table(measured: Mapping[str, dict[str, Any]]) -> Table:
     """Return the table of arrays."""
-    heads = ("PE", "Fmax in MHz", "LUT sites a PE", "FF a PE", "DSP a PE", f"PEs that fill an {ECP5.device}", "by")
+    heads = ("PE", "Fmax in MHz", "LUT sites", "LUT sites a PE", "FF a PE", "DSP a PE", f"PEs that fill an {ECP5.device}", "by")
     rows = []
     for kind, each in measured.items():
         sites = [number(each["sites_per_pe"].get(resource, 0), 1) for resource in ("lut", "ff", "dsp")]
-        row = [KINDS[kind].name, measure.fmax_text(each), *sites, number(each["held"]), each["held_by"] or "–"]
+        whole = number(each["sites"].get("lut"))
+        row = [KINDS[kind].name, measure.fmax_text(each), whole, *sites, number(each["held"]), each["held_by"] or "–"]
         rows.append(row)
     return heads, rows
 

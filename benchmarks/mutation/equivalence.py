@@ -31,23 +31,29 @@ _SCRIPT = "; ".join(
 )
 
 
-def texts(fault: Fault, components: Sequence[Any]) -> tuple[str, str]:
-    """Return the RTLIL of a module without a fault and with it: of the first of ``components`` that can have it."""
+def texts(fault: Fault, components: Sequence[Any]) -> set[tuple[str, str]]:
+    """Return the RTLIL of a module without a fault and with it: of each of ``components`` that can have it."""
+    found = set()
     for component in components:
         done: set[int] = set()
         with inserting({1: fault}, None, done):
             gate = rtlil.convert(component, name="gate", emit_src=False)
         if done:
-            return rtlil.convert(component, name="gold", emit_src=False), gate
-    raise ValueError(f"no component has a place for '{fault}'")
+            found.add((rtlil.convert(component, name="gold", emit_src=False), gate))
+    if not found:
+        raise ValueError(f"no component has a place for '{fault}'")
+    return found
 
 
 def is_equivalent(fault: Fault, components: Sequence[Any]) -> bool:
-    """Return whether a fault is proved to change nothing in the first of ``components`` that can have it.
+    """Return whether a fault is proved to change nothing in any of ``components``, which differ in what they can do.
 
     False says nothing: there may be a difference, or no proof within the time.
     """
-    gold, gate = texts(fault, components)
+    return all(_are_equal(gold, gate) for gold, gate in sorted(texts(fault, components)))
+
+
+def _are_equal(gold: str, gate: str) -> bool:
     with tempfile.TemporaryDirectory(prefix="zeropoint-") as name:
         folder = Path(name)
         (folder / "gold.il").write_text(gold)

@@ -13,6 +13,11 @@ from pathlib import Path
 
 from zeropoint.errors import ZeropointError
 
+#: Bytes of the stack that a YoWASP tool gets, the most that wasmtime allows, and not its default of a quarter: Yosys
+#: sorts cells by functions that call themselves as often as there are cells behind each other. The thread that it runs
+#: in needs some more.
+_STACK, _THREAD_STACK = 2 << 20, 16 << 20
+
 #: Lines of a failed program's output that its error quotes, where none of them says what is wrong.
 _QUOTED = 5
 
@@ -39,7 +44,16 @@ def yowasp(tool: str, needed_for: str, extra: str, advice: str = "") -> list[str
         raise ZeropointError(
             f"{needed_for} needs the package yowasp-{tool}; run pip install 'zeropoint[{extra}]'{advice}"
         )
-    run = f"import sys, {package}; sys.exit({package}.run_{tool.replace('-', '_')}(sys.argv[1:]))"
+    run = f"""
+import sys, threading, wasmtime, {package}
+class Config(wasmtime.Config):
+    def __init__(self):
+        super().__init__()
+        self.max_wasm_stack = {_STACK}
+wasmtime.Config = Config
+threading.stack_size({_THREAD_STACK})
+sys.exit({package}.run_{tool.replace("-", "_")}(sys.argv[1:]))
+"""
     return [sys.executable, "-c", run]
 
 

@@ -196,6 +196,33 @@ def test_controls_of_tests_judge_no_fault(test, is_control):
     assert suite.is_control(SimpleNamespace(nodeid=test, name=test.split("::")[-1])) == is_control
 
 
+class Corrected(wiring.Component):
+    """Takes off a correction, of which there is none in one of its configurations."""
+
+    def __init__(self, corrects):
+        self._corrects = corrects
+        super().__init__({"a": In(4), "correction": In(4), "value": Out(4)})
+
+    def elaborate(self, platform):
+        m = Module()
+        correction = Signal(4)
+        if self._corrects:
+            m.d.comb += correction.eq(self.correction)
+        m.d.sync += self.value.eq(self.a - correction)
+        return m
+
+
+def test_what_differs_in_another_configuration_is_not_equal():
+    need("cxxrtl")
+    faults.watch(Corrected, "toy.Corrected")
+    plain, corrected, found = Corrected(False), Corrected(True), []
+    with faults.editing(lambda module, _, fragment: found.extend(faults.faults_of(module, fragment))):
+        Fragment.get(plain, None)
+    fault = next(fault for fault in found if fault.change == "+ for -")
+    assert equivalence.is_equivalent(fault, [plain])
+    assert not equivalence.is_equivalent(fault, [plain, corrected])
+
+
 def entry(fault, state, **more):
     return {"fault": fault, "module": fault, "kind": "stuck", "state": state, **more}
 

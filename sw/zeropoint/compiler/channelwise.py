@@ -29,6 +29,9 @@ from zeropoint.numerics import reciprocal_multiplier, wrap_int32
 from zeropoint_hw.config import PEKind, RequantizerKind
 from zeropoint_hw.isa import Accumulate, Gate, Round
 
+#: The greatest difference between an activation of 8 bits and its zero point.
+_MOST = 255
+
 
 def _channelwise_fields(source: Place, emitter: Emitter) -> dict[str, int]:
     """Return the fields of a layer that passes lane ``c`` to column ``c``."""
@@ -66,7 +69,7 @@ def lower_average_pool(
     rows, columns, channels = sources[0].map_shape
     out_rows, out_columns, _ = target.map_shape
     (stride_y, stride_x), pad = operator.stride, operator.padding
-    emitter.accumulate_up_to(operator.window[0] * operator.window[1] * 255, operator)
+    emitter.accumulate_up_to(operator.window[0] * operator.window[1] * _MOST, operator)
     for y, height, count_y in equal_counts(rows, out_rows, operator.window[0], stride_y, pad.top):
         for x, width, count_x in equal_counts(columns, out_columns, operator.window[1], stride_x, pad.left):
             scaling, rounding = Scaling(*map(np.asarray, reciprocal_multiplier(count_y * count_x))), Round.SINGLE
@@ -95,7 +98,8 @@ def _passed_on(
     model: QuantizedModel, operator: Mean | Requantize, source: Place, scaling: Scaling, taps: int, emitter: Emitter
 ) -> dict[str, Any]:
     """Return the fields of a layer that sums ``taps`` activations without weights and rescales the sum."""
-    emitter.accumulate_up_to(255 * taps, operator)
+    emitter.accumulate_up_to(_MOST * taps, operator)
+    emitter.shift_left(_MOST * taps, int(scaling.shift), model.rounding, operator)
     zero = source.tensor.zero_point
     folds = emitter.config.pe is PEKind.FOLD
     bias = int(wrap_int32(-taps * zero)) if folds else 0
@@ -147,11 +151,12 @@ def lower_binary(
         return
     fields: dict[str, Any] = {"rounding": ROUND[model.rounding], "accumulate": Accumulate.PAIR}
     if isinstance(operator, Mul):
-        output = mul_scaling(model, operator)
+        output, reach = mul_scaling(model, operator), _MOST**2
         fields |= {"pair_multiply": 1}
     else:
         pair = add_scaling(model, operator)
-        output, own = pair.output, [pair.input, pair.other]
+        # One half of an operand's steps of 2^20, and the other's times less than 1.
+        output, own, reach = pair.output, [pair.input, pair.other], 3 * _MOST << 19
         # One of the two input multipliers is one half exactly; the gateware has a multiplier for the other only, and
         # reads that operand last.
         if (abs(int(own[0].multiplier)), int(own[0].shift)) != (1 << 30, 0):
@@ -163,6 +168,7 @@ def lower_binary(
             "pair_multiplier": abs(int(own[1].multiplier)),
             "pair_shift": -int(own[1].shift),
         }
+    emitter.shift_left(reach, int(output.shift), model.rounding, operator)
     emitter.emit(
         **fields,
         **_pair_fields(operands, operator, target, emitter),

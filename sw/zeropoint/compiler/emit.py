@@ -150,6 +150,18 @@ class Emitter:
             f"of {width} bits; {advice}"
         )
 
+    def shift_left(self, worst: int, shift: int, rounding: Rounding, operator: Operator) -> None:
+        """Refuse sums up to ``worst`` that a single rounding's left shift would lose.
+
+        Double rounding's wraps by definition, and sums that are wider than int32 do not wrap.
+        """
+        if rounding is Rounding.DOUBLE or self.config.element_bits != 8 or worst << max(shift, 0) < 1 << 31:
+            return
+        raise ZeropointError(
+            f"operator '{operator.name}' ({operator.kind}): rounded once, sums up to ±{worst} shifted left by {shift} "
+            f"must fit 32 bits; quantize the output '{operator.output}' more coarsely"
+        )
+
     def add_table(self, outputs: Integers, dtype: str, operator: Operator) -> int:
         """Return the number of the table with these outputs for the 256 bytes; equal ones are stored once."""
         table = outputs.astype(dtype).tobytes()

@@ -12,7 +12,7 @@ from zeropoint.compiler.plan import pairs_rows
 from zeropoint.errors import ZeropointError
 from zeropoint.model import Conv2D, DepthwiseConv2D, FullyConnected, MaxPool2D, QuantizedModel, Tensor
 from zeropoint.model.formats import format_integers
-from zeropoint.numerics import Integers, Rounding
+from zeropoint.numerics import Integers
 from zeropoint.numerics.minifloat import MinifloatFormat
 from zeropoint.numerics.power_of_two import PowerOfTwoFormat
 from zeropoint_hw.config import PEKind
@@ -110,9 +110,8 @@ class _Weighted:
         folds = self.emitter.config.pe is PEKind.FOLD
         worst = self._worst_sum(packed, 0 if folds else input_zero, 0 if folds else self.weight_zero)
         self.emitter.accumulate_up_to(worst, self.operator)
-        # Sums that are wider than int32 do not wrap.
-        if self.model.rounding is not Rounding.DOUBLE and self.emitter.config.element_bits == 8:
-            self._check_left_shift(int(np.abs(bias).max(initial=0)) + worst, int(scaling.shift[channels].max()))
+        reach = int(np.abs(bias).max(initial=0)) + worst
+        self.emitter.shift_left(reach, int(scaling.shift[channels].max()), self.model.rounding, self.operator)
         if folds:
             bias = packed.folded_bias(bias, input_zero, self.weight_zero)
         return {
@@ -135,14 +134,6 @@ class _Weighted:
         per_output = packed.places // lanes
         magnitude = np.abs(packed.words - weight_zero).reshape(-1, per_output, columns, lanes)
         return int(magnitude.sum(axis=(1, 3)).max()) * max(abs(low - input_zero), abs(high - input_zero))
-
-    def _check_left_shift(self, worst: int, shift: int) -> None:
-        """Refuse sums that a single rounding's left shift would lose; double rounding's wraps by definition."""
-        if worst << max(shift, 0) >= 1 << 31:
-            raise ZeropointError(
-                f"operator '{self.operator.name}' ({self.operator.kind}): rounded once, sums up to ±{worst} "
-                f"shifted left by {shift} must fit 32 bits; quantize the output '{self.operator.output}' more coarsely"
-            )
 
 
 def lower_conv(
