@@ -258,7 +258,8 @@ def pe_table(measured: Mapping[str, dict[str, Any]]) -> Table:
 
 def array_table(measured: Mapping[str, dict[str, Any]]) -> Table:
     """Return the table of arrays."""
-    heads = ("PE", "Fmax in MHz", "LUT sites", "LUT sites a PE", "FF a PE", "DSP a PE", f"PEs that fill an {ECP5.device}", "by")
+    filled = f"PEs that fill an {ECP5.device}"
+    heads = ("PE", "Fmax in MHz", "LUT sites", "LUT sites a PE", "FF a PE", "DSP a PE", filled, "by")
     rows = []
     for kind, each in measured.items():
         sites = [number(each["sites_per_pe"].get(resource, 0), 1) for resource in ("lut", "ff", "dsp")]

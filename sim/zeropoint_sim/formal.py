@@ -41,6 +41,7 @@ from amaranth.hdl import (
     ValueLike,
 )
 from amaranth.hdl._ast import SignalSet
+from amaranth.lib.wiring import Component
 from vcd.reader import TokenKind, tokenize
 
 from zeropoint import tools
@@ -92,17 +93,22 @@ class Proof:
         self._claims: list[str] = []
         self._goals: list[str] = []
         self._fragments: dict[str, Fragment] = {}
+        self._ports: dict[str, SignalSet] = {}
 
     def add(self, name: str, component: Any) -> Any:
         """Return ``component``, which becomes a submodule."""
         fragment = Fragment.get(component, None)
         self.m.submodules[name] = _Made(fragment)
         self._fragments[name] = fragment
+        if isinstance(component, Component):
+            ports = (Value.cast(port) for _, _, port in component.signature.flatten(component))
+            self._ports[name] = SignalSet(port for port in ports if isinstance(port, Signal))
         return component
 
     def inside(self, name: str, signal: str) -> Signal:
         """Return a register or wire within a component, for what an induction has to know of it.
 
+        Of signals of the same name, those that are no ports are meant.
         ``name`` is the component's, followed by those of submodules within it, all separated by dots.
         """
         first, *path = name.split(".")
@@ -111,6 +117,8 @@ class Proof:
             fragment = next(sub for sub, given, _ in fragment.subfragments if given == step)
         statements = (statement for each in fragment.statements.values() for statement in each)
         found = SignalSet(each for statement in statements for each in statement._lhs_signals() if each.name == signal)
+        if len(found) > 1 and not path:
+            found = SignalSet(each for each in found if each not in self._ports.get(first, ()))
         if len(found) != 1:
             raise ValueError(f"{name} assigns {len(found)} signals by the name of {signal}, not one")
         return next(iter(found))
@@ -207,6 +215,8 @@ class Proof:
         self._run("cover", depth)
 
     def _run(self, mode: str, depth: int, skip: int = 0) -> None:
+        if not (self._goals if mode == "cover" else self._claims):
+            raise ValueError("there is nothing to be shown")
         command = find()
         with tempfile.TemporaryDirectory(prefix="zeropoint-proof-") as name:
             folder = Path(name)

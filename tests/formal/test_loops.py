@@ -72,6 +72,19 @@ def turning(wrong=0, component=LoopNest):
     proof.claim("running", running == nest.running)
     # An array cycle for each turn of the innermost loop, and none else; what moves on is the loop that turns.
     proof.claim("cycle", nest.cycle == proof.past(nest.working))
+    proof.claim("issues", nest.dut.issues == nest.working)
+    idle = nest.running & (nest.idle_left != 0)
+    proof.claim("stalled", nest.dut.stalled == proof.past(idle))
+    proof.claim("waiting", nest.dut.waiting == proof.past(nest.running & ~idle & nest.hold))
+    # An output's first cycle follows the last one of the position before; its weights are the group's, or the tap's.
+    begins = Signal(init=1, name="begins")
+    with m.If(nest.start | nest.working):
+        m.d.sync += begins.eq(nest.start | (level >= Level.POOL_X))
+    proof.claim("begins", ~nest.running | (proof.inside("loops", "first") == begins))
+    proof.claim("first", ~nest.cycle | (nest.dut.first == proof.past(begins)))
+    onward = ~i.weights_per_tap & ((level == Level.GROUP) | (level == Level.END))
+    again = Mux(i.weights_per_tap, level >= Level.TAP_X, (level >= Level.POOL_X) & ~onward)
+    proof.claim("weights", ~nest.working | ((nest.dut.onward == onward) & (nest.dut.again == again)))
     proof.claim("level", ~nest.cycle | (nest.level == proof.past(level)))
     expected = Mux(
         proof.past(nest.start),

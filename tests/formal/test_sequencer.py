@@ -65,6 +65,31 @@ def sequencer_proof(component=Sequencer, wrong=0):
     with m.If(dut.fetching & (waited != 63)):
         m.d.sync += waited.eq(waited + 1)
 
+    # A run or step that is asked for while nothing goes on goes on until its last instruction is done: the program's
+    # last one, or the one of a step. While it does, something is fetched, starts, or is under way.
+    accepted = (run | step) & ~busy
+    going, single, resting = (Signal(name=name) for name in ("going", "single", "resting"))
+    with m.If(accepted):
+        m.d.sync += [going.eq(1), single.eq(step), resting.eq(0)]
+    with m.Elif(start):
+        m.d.sync += resting.eq(single | (current == last))
+    with m.Elif(done & (open_ == 1) & resting):
+        m.d.sync += going.eq(0)
+    proof.claim("goes_on", busy == going)
+    proof.claim("progress", ~going | dut.fetching | start | (open_ != 0))
+    proof.claim("single", ~going | (stepping == single))
+    proof.claim("once", ~start | ~resting)
+    # What has been fetched of a program that changes, at rest, is fetched again.
+    changed = proof.past(written & ~busy)
+    proof.claim("anew", ~changed | ((number == 0) & (arrived == 0) & ~first & ~second))
+    # The program begins, or goes on where the last step ended: at the start after its last instruction, or a change.
+    follows = Signal(name="follows")
+    with m.If(take):
+        m.d.sync += follows.eq(number != last)
+    with m.Elif((written | run) & ~busy):
+        m.d.sync += follows.eq(0)
+    proof.claim("restart", dut.restart == (accepted & (run | ~follows)))
+
     end = dut.instruction.as_value()[0]
     rests = end | stepping
     asks = asked != INSTRUCTION_WORDS
@@ -82,7 +107,11 @@ def sequencer_proof(component=Sequencer, wrong=0):
     proof.claim("awaits", (state != EXECUTE) | (rests & (open_ > trailing)) | (~rests & running))
     proof.claim("busy", busy | (~running & (open_ == 0)))
 
-    # What the induction needs: which words are under way.
+    # What the induction needs: the states, and which words are under way.
+    proof.claim("states", going == (state != IDLE))
+    proof.claim("rests", ~(going & (state == EXECUTE)) | (resting == rests))
+    proof.claim("not_yet", ~going | (state == EXECUTE) | ~resting)
+    proof.claim("follows", follows == ~at_start)
     flying = first + second
     bottom = Signal()
     with m.Switch(arrived):
@@ -115,6 +144,27 @@ def test_such_programs_are_there():
 
 
 class TestFaultsAreSeen:
+    @pytest.mark.parametrize(
+        ("right", "wrong", "claim"),
+        [
+            ("m.If(self.run | self.step)", "m.If(self.run)", "restart"),
+            ("m.If(self.run | self.step)", "m.If(self.step)", "restart"),
+            ("stepping.eq(self.step)", "stepping.eq(0)", "single"),
+            ("stepping.eq(self.step)", "stepping.eq(1)", "single"),
+            ("rewind.eq(self.program_written | (self.run & ~at_start))", "rewind.eq(self.run & ~at_start)", "anew"),
+            ("self.restart.eq(self.run | at_start)", "self.restart.eq(1)", "restart"),
+            (
+                "m.d.comb += self.busy.eq(1)\n                with m.If(self.instruction.end",
+                "m.d.comb += self.busy.eq(~self.done)\n                with m.If(self.instruction.end",
+                "goes_on",
+            ),
+        ],
+    )
+    @pytest.mark.slow
+    def test_a_sequencer_that_does_something_else(self, right, wrong, claim):
+        with pytest.raises(Refuted, match=rf"not so: .*{claim}"):
+            sequencer_proof(broken(Sequencer, right, wrong)).check(FETCH + 8)
+
     @pytest.mark.slow
     def test_a_program_that_is_not_begun_anew(self):
         component = broken(Sequencer, "            with m.If(next_instruction.end):\n", "            with m.If(0):\n")

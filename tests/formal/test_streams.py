@@ -143,7 +143,7 @@ def sender_proof(size_bits=4, component=FrameSender):
     proof = Proof()
     dut = proof.add("sender", component(size_bits))
     proof.free("payload", dut.i.payload)
-    proof.free("i_valid", dut.i.valid)
+    offered = proof.free("i_valid", dut.i.valid)
     ready, valid, byte = (
         proof.free("ready", dut.o.ready),
         proof.show("valid", dut.o.valid),
@@ -162,6 +162,10 @@ def sender_proof(size_bits=4, component=FrameSender):
         proof.claim(name, rule)
     proof.claim("order", span(head, visible) <= span(head, tail))
     proof.claim("begin", (state != 0) | (visible == tail))
+    # It goes on unless it waits for room, for the CRC of the byte before, or for a byte.
+    waits = full | proof.inside("sender.crc", "busy") | ((state < 2) & ~offered)
+    proof.claim("goes_on", waits | append | write | commit)
+    proof.claim("states", state < 6)
     proof.claim("code", (state == 0) | (span(visible, code_place) < span(visible, tail)))
     return proof
 
@@ -263,6 +267,11 @@ class TestFaultsAreSeen:
         component = broken(FrameSender, "~buffer.full & ~check.busy & self.i.valid", "~check.busy & self.i.valid")
         with pytest.raises(Refuted, match="not so: room"):
             sender_proof(2, component).check(40)
+
+    def test_a_sender_that_takes_nothing(self):
+        component = broken(FrameSender, "~buffer.full & ~check.busy & self.i.valid", "0")
+        with pytest.raises(Refuted, match="not so: goes_on"):
+            sender_proof(2, component).check(10)
 
     @pytest.mark.slow
     def test_a_receiver_that_takes_more_than_there_is_room_for(self):

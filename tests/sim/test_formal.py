@@ -1,5 +1,6 @@
 import pytest
 from amaranth import Module, Mux, Signal, signed
+from amaranth.hdl import Fragment
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from support.formal import needs_solver
@@ -87,6 +88,13 @@ class TestProof:
             else:
                 with pytest.raises(Unreachable, match="of far, not all are reached within 3 cycles"):
                     proof.reach(3)
+
+    def test_a_proof_of_nothing_is_none(self):
+        proof = Proof()
+        for show in (proof.prove, proof.check, proof.prove_settled, proof.reach):
+            with pytest.raises(ValueError, match=r"^there is nothing to be shown$"):
+                show(1)
+        Fragment.get(proof.m, None)  # or Amaranth complains that it is not used
 
     def test_assumptions_that_contradict_each_other_prove_nothing(self):
         proof = doubled(difference=1)

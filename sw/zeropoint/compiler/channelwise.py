@@ -151,12 +151,12 @@ def lower_binary(
         return
     fields: dict[str, Any] = {"rounding": ROUND[model.rounding], "accumulate": Accumulate.PAIR}
     if isinstance(operator, Mul):
-        output, reach = mul_scaling(model, operator), _MOST**2
+        output = mul_scaling(model, operator)
+        emitter.shift_left(_MOST**2, int(output.shift), model.rounding, operator)
         fields |= {"pair_multiply": 1}
     else:
         pair = add_scaling(model, operator)
-        # One half of an operand's steps of 2^20, and the other's times less than 1.
-        output, own, reach = pair.output, [pair.input, pair.other], 3 * _MOST << 19
+        output, own = pair.output, [pair.input, pair.other]
         # One of the two input multipliers is one half exactly; the gateware has a multiplier for the other only, and
         # reads that operand last.
         if (abs(int(own[0].multiplier)), int(own[0].shift)) != (1 << 30, 0):
@@ -168,7 +168,6 @@ def lower_binary(
             "pair_multiplier": abs(int(own[1].multiplier)),
             "pair_shift": -int(own[1].shift),
         }
-    emitter.shift_left(reach, int(output.shift), model.rounding, operator)
     emitter.emit(
         **fields,
         **_pair_fields(operands, operator, target, emitter),

@@ -23,6 +23,7 @@ from zeropoint.model import (
     Concatenation,
     LeakyRelu,
     Logistic,
+    Mean,
     Mul,
     Operator,
     Padding,
@@ -347,3 +348,25 @@ def test_a_layer_whose_output_is_the_networks_keeps_it() -> None:
     builder.logistic(conv)
     program = compile_model(builder.build(conv), CONFIG)
     assert [layer.op for layer in program.layers] == ["Conv2D", "Logistic"]
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize(
+    ("operator", "scale", "shift"),
+    [(Mul(**XY, other="x"), 1.3e-6, 20), (Requantize(**XY), 1.1e-8, 27), (Mean(**XY), 1.1e-8, 27)],
+    ids=lambda value: value.kind if isinstance(value, Operator) else "",
+)
+def test_a_single_roundings_left_shift_must_not_lose_bits(
+    operator: Operator, scale: float, shift: int, rounding: Rounding
+) -> None:
+    shape = (1, 1, 8)
+    tensors = (
+        tensor("x", shape, "int8", 1.0),
+        tensor("y", operator.output_shape(*len(operator.inputs) * [shape]), "int8", scale),
+    )
+    model = single(operator, *tensors, rounding=rounding)
+    if rounding is Rounding.DOUBLE:
+        checked(model, CONFIG)
+    else:
+        with pytest.raises(ZeropointError, match=rf"^operator 'layer' .* shifted left by {shift} must fit 32 bits"):
+            compile_model(model, CONFIG)
