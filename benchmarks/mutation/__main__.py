@@ -34,7 +34,8 @@ from .stages import STAGES, Stage
 PROOFS = "proofs"
 QUESTIONS = (STAGES[0].name, PROOFS, *(stage.name for stage in STAGES[1:]))
 
-#: Why faults that no test sees and Yosys does not prove to change nothing do so, or what they change.
+#: Why faults that no test sees and Yosys does not prove to change nothing do so, or what they change; and of which
+#: gateware, since a fault's name may be another one's when that has changed.
 EXPLAINED = Path(__file__).with_name("explained.json")
 
 DETECTED, PROVED, ARGUED, SURVIVING = "detected", "equal, proved", "equal, argued", "surviving"
@@ -55,7 +56,7 @@ class Verdicts:
         self.faults, self._path = faults, path
         self.entries: dict[int, dict[str, Any]] = {}
         self.known = suite.Known()
-        self._gateware = design_identity("zeropoint_hw").hex()
+        self.gateware = design_identity("zeropoint_hw").hex()
 
     def tell(self, number: int, **entry: Any) -> None:
         """Enter what is known of a fault."""
@@ -66,13 +67,13 @@ class Verdicts:
             self.known.blind.pop(str(fault), None)
         if self._path:
             ordered = [self.entries[index] for index in sorted(self.entries)]
-            told = {"gateware": self._gateware, **asdict(self.known), "faults": ordered}
+            told = {"gateware": self.gateware, **asdict(self.known), "faults": ordered}
             atomic_write(self._path, (json.dumps(told, indent=1) + "\n").encode())
 
     def take(self, path: Path) -> None:
         """Take what another file says of the tests without a fault, and to be detected or proved."""
         told = json.loads(path.read_text())
-        if told["gateware"] != self._gateware:
+        if told["gateware"] != self.gateware:
             raise ZeropointError(f"'{path}' is of another gateware; leave out --again")
         self.known = suite.Known(told["seconds"], told["passing"], told["blind"])
         numbers = {str(fault): number for number, fault in self.faults.items()}
@@ -114,10 +115,12 @@ def _ask(verdicts: Verdicts, stage: Stage, note: Callable[[str], None]) -> None:
     suite.run(faults, [*files, *stage.options], stage.tests, around, told, verdicts.known, stage.patience)
 
 
-def explain(verdicts: Verdicts, explained: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add to what survives why it does."""
+def explain(verdicts: Verdicts, explained: Mapping[str, Any]) -> None:
+    """Add to what survives why it does, if that was said of this gateware."""
+    if explained["gateware"] != verdicts.gateware:
+        return
     for number, fault in verdicts.unseen().items():
-        if (entry := explained.get(str(fault))) is not None:
+        if (entry := explained["faults"].get(str(fault))) is not None:
             state = ARGUED if entry["equal"] else SURVIVING
             verdicts.tell(number, state=state, why=entry["why"])
 

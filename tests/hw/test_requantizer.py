@@ -2,12 +2,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from support import coverage
 from support.gateware import instruction_bits, packed, rows_of, unpacked
 from support.requantization import OUTPUTS, Vectors, edge_cases, in_range, instruction, ties
 
 from zeropoint.numerics import INT32_MAX, INT32_MIN, Rounding, reciprocal_multiplier
-from zeropoint_hw.config import AcceleratorConfig
+from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
 from zeropoint_hw.layout import Level
 from zeropoint_hw.requantizer import Requantizer
 from zeropoint_hw.shift import ShiftedRight
@@ -48,8 +47,7 @@ def check(rounding, jobs, stalls=None):
     got = results([(instruction(rounding, output), vectors) for output, vectors in jobs], stalls)
     for (output, vectors), table in zip(jobs, got, strict=True):
         np.testing.assert_array_equal(table, vectors.expected(rounding, output))
-        zero_point, *clamp = output
-        coverage.scaled(vectors.biased, vectors.multiplier, vectors.shift, zero_point, tuple(clamp), rounding)
+        vectors.sample(RequantizerKind.MULTIPLIER, rounding, output)
 
 
 @pytest.mark.parametrize("rounding", Rounding)

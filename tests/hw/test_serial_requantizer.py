@@ -75,6 +75,7 @@ def check(config, rounding, jobs):
     got = results(config, [(instruction(rounding, output), [vectors]) for output, vectors in jobs])
     for (output, vectors), table in zip(jobs, got, strict=True):
         np.testing.assert_array_equal(table[:, 0], vectors.expected(rounding, output))
+        vectors.sample(RequantizerKind.SERIAL, rounding, output)
 
 
 def sampled(jobs, start=0):

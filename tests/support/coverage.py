@@ -22,7 +22,7 @@ import zeropoint.golden.inference
 import zeropoint.golden.kernels
 import zeropoint.golden.minifloat
 import zeropoint.golden.output
-import zeropoint.golden.wide
+from support import layer_program
 from zeropoint import golden
 from zeropoint.arithmetic import add_scaling, clamp_limits, mul_scaling
 from zeropoint.compiler.program import Program
@@ -250,7 +250,31 @@ class Scaled:
         return wrap_int32(scaled + self.zero_point)
 
 
-_SCALED: dict[str, Callable[[Scaled], Array]] = {
+@dataclass(frozen=True)
+class Shifted:
+    """What only shifts: sums of up to 49 bits, with shifts and no multiplier. Nothing wraps."""
+
+    accumulator: Array
+    shift: Array
+    clamp: tuple[int, int]
+    rounding: Round
+
+    @property
+    def product(self) -> Array:
+        return self.accumulator
+
+    @cached_property
+    def tie(self) -> Array:
+        return np.ldexp(self.accumulator, self.shift - 1) % 1 == 0.5
+
+    @cached_property
+    def unclamped(self) -> Array:
+        sums = zip(self.accumulator.tolist(), self.shift.tolist(), strict=True)
+        far = -(1 << 99), 1 << 99
+        return np.array([layer_program.shifted(total, shift, self.rounding, far) for total, shift in sums], object)
+
+
+_SCALED: dict[str, Callable[[Any], Array]] = {
     "accumulator below 0": lambda s: s.accumulator < 0,
     "accumulator 0": lambda s: s.accumulator == 0,
     "accumulator above 0": lambda s: s.accumulator > 0,
@@ -266,7 +290,7 @@ _SCALED: dict[str, Callable[[Scaled], Array]] = {
     "greatest output, not clamped": lambda s: s.unclamped == s.clamp[1],
 }
 #: Of the first of two roundings, which takes 31 bits away.
-_FIRST: dict[str, Callable[[Scaled], Array]] = {
+_FIRST: dict[str, Callable[[Any], Array]] = {
     "first tie below 0": lambda s: (s.product & 0x7FFFFFFF == 1 << 30) & (s.product < 0),
     "first tie above 0": lambda s: (s.product & 0x7FFFFFFF == 1 << 30) & (s.product > 0),
     "two ties": lambda s: (s.product & 0x7FFFFFFF == 1 << 30) & s.tie,
@@ -274,9 +298,28 @@ _FIRST: dict[str, Callable[[Scaled], Array]] = {
         wrap_int32(s.accumulator << np.maximum(s.shift, 0)) >> np.maximum(s.shift, 0) != s.accumulator
     ),
 }
+#: Each kind of requantizer has bins of its own, so that no bench hides what another has lost.
+_REQUANTIZED = {
+    **{
+        f"{kind} {rounding.value}": {**_SCALED, **_FIRST} if rounding is Rounding.DOUBLE else _SCALED
+        for kind in (RequantizerKind.MULTIPLIER, RequantizerKind.SERIAL)
+        for rounding in Rounding
+    },
+    **{
+        f"shift to {bits} bits {code.name.lower()}": _SCALED
+        for bits in (8, 16)
+        for code in (Round.SINGLE, Round.EVEN, Round.AWAY)
+    },
+}
+
+
+def _requantized(group: str, sample: Scaled | Shifted) -> None:
+    for name, condition in _REQUANTIZED[group].items():
+        _hit(f"{group}: {name}", np.count_nonzero(condition(sample)))
 
 
 def scaled(
+    kind: RequantizerKind,
     accumulator: npt.ArrayLike,
     multiplier: npt.ArrayLike,
     shift: npt.ArrayLike,
@@ -284,13 +327,24 @@ def scaled(
     clamp: tuple[int, int],
     rounding: Rounding,
 ) -> None:
-    """Sample what a requantizer was given: the arguments of :func:`zeropoint.numerics.requantize`."""
+    """Sample what a requantizer that multiplies was given: the arguments of :func:`zeropoint.numerics.requantize`."""
     if not TALLY.on:
         return
     arrays = np.broadcast_arrays(*(np.asarray(each, np.int64) for each in (accumulator, multiplier, shift)))
-    sample = Scaled(*arrays, zero_point, clamp, rounding)
-    for name, condition in _SCALED.items() if rounding is not Rounding.DOUBLE else {**_SCALED, **_FIRST}.items():
-        _hit(f"{rounding.value}: {name}", np.count_nonzero(condition(sample)))
+    _requantized(f"{kind} {rounding.value}", Scaled(*arrays, zero_point, clamp, rounding))
+
+
+def shifted(bits: int, accumulator: Array, shift: Array, clamp: tuple[int, int], rounding: Round) -> None:
+    """Sample what a requantizer that only shifts was given, for results of so many bits."""
+    # With the code for two roundings nothing is rounded.
+    if TALLY.on and rounding is not Round.DOUBLE:
+        _requantized(f"shift to {bits} bits {rounding.name.lower()}", Shifted(accumulator, shift, clamp, rounding))
+
+
+def _of_network(kind: RequantizerKind, *values: Any) -> None:
+    # What the benches of other kinds have lost, a network must not hide.
+    if kind is RequantizerKind.MULTIPLIER:
+        scaled(kind, *values)
 
 
 _MINIFLOAT = ("sum below 0", "sum 0", "sum above 0", "saturated below", "saturated above")
@@ -306,11 +360,11 @@ def _minifloat(sums: npt.ArrayLike, exponent: npt.ArrayLike, form: minifloats.Mi
 
 
 @contextmanager
-def _observed() -> Iterator[None]:
+def _observed(kind: RequantizerKind) -> Iterator[None]:
     """Sample what the golden model requantizes, which it does with integers meanwhile."""
 
     def requantized(accumulator: Any, multiplier: Any, shift: Any, zero_point: int, clamp: Any, rounding: Any) -> Any:
-        scaled(accumulator, multiplier, shift, zero_point, clamp, rounding)
+        _of_network(kind, accumulator, multiplier, shift, zero_point, clamp, rounding)
         return requantize(accumulator, multiplier, shift, zero_point, clamp, rounding)
 
     def rounded(sums: Any, exponent: Any, form: minifloats.MinifloatFormat) -> Any:
@@ -321,7 +375,7 @@ def _observed() -> Iterator[None]:
         # Kernels that were prepared before would not see this.
         stack.enter_context(mock.patch.object(zeropoint.golden.inference, "_PREPARED", WeakKeyDictionary()))
         stack.enter_context(mock.patch.object(Output, "_exact_factor", return_value=None))
-        for module in (zeropoint.golden.output, zeropoint.golden.kernels, zeropoint.golden.wide):
+        for module in (zeropoint.golden.output, zeropoint.golden.kernels):
             stack.enter_context(mock.patch.object(module, "requantize", requantized))
         stack.enter_context(mock.patch.object(zeropoint.golden.minifloat, "requantize", rounded))
         yield
@@ -330,7 +384,7 @@ def _observed() -> Iterator[None]:
 _PAIR = ("operand below 0", "operand 0", "operand above 0", "operands of both signs", "both operands at an end")
 
 
-def _pairs(model: QuantizedModel, tensors: Mapping[str, Array]) -> None:
+def _pairs(kind: RequantizerKind, model: QuantizedModel, tensors: Mapping[str, Array]) -> None:
     """Sample the operands of sums, differences and products of two tensors of bytes, and what they make."""
     for operator in model.operators:
         if not isinstance(operator, Add | Sub | Mul) or operator.constant:
@@ -347,8 +401,8 @@ def _pairs(model: QuantizedModel, tensors: Mapping[str, Array]) -> None:
         _hit("pair: both operands at an end", np.count_nonzero(np.logical_and(*np.broadcast_arrays(*ends))))
         clamp = clamp_limits(target, operator.clamp)
         if isinstance(operator, Mul):
-            product_scaling = mul_scaling(model, operator)
-            scaled(x * y, product_scaling.multiplier, product_scaling.shift, target.zero_point, clamp, model.rounding)
+            own = mul_scaling(model, operator)
+            _of_network(kind, x * y, own.multiplier, own.shift, target.zero_point, clamp, model.rounding)
             continue
         scaling = add_scaling(model, operator)
         rounding = Rounding.SINGLE if model.rounding is Rounding.EVEN else model.rounding
@@ -356,7 +410,8 @@ def _pairs(model: QuantizedModel, tensors: Mapping[str, Array]) -> None:
             multiply_by_quantized_multiplier(values << scaling.left_shift, own.multiplier, own.shift, rounding)
             for values, own in ((x, scaling.input), (y, scaling.other))
         )
-        scaled(sums, scaling.output.multiplier, scaling.output.shift, target.zero_point, clamp, model.rounding)
+        output = scaling.output
+        _of_network(kind, sums, output.multiplier, output.shift, target.zero_point, clamp, model.rounding)
 
 
 def simulated(model: QuantizedModel, x: Array, result: SimulationResult) -> None:
@@ -373,8 +428,8 @@ def simulated(model: QuantizedModel, x: Array, result: SimulationResult) -> None
     if program.macs * len(x) > _MOST_MACS:
         return
     tensors = golden.run_tensors(model, x)
-    _pairs(model, tensors)
-    with _observed():
+    _pairs(program.config.requantizer, model, tensors)
+    with _observed(program.config.requantizer):
         again = golden.run(model, x)
     # What was sampled is what the golden model computes.
     np.testing.assert_array_equal(again, tensors[model.output])
@@ -417,8 +472,7 @@ BINS = tuple(
         (f"instruction: {name}" for name in _INSTRUCTION),
         (f"padding: {name}" for name in _PADDING),
         (f"run: {name}" for name in _RUN),
-        (f"{rounding.value}: {name}" for rounding in Rounding for name in _SCALED),
-        (f"{Rounding.DOUBLE.value}: {name}" for name in _FIRST),
+        (f"{group}: {name}" for group, conditions in _REQUANTIZED.items() for name in conditions),
         (f"pair: {name}" for name in _PAIR),
         (f"minifloat: {name}" for name in _MINIFLOAT),
         (f"link: {request.name} {status.name}" for request, status in _ANSWERS),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from support import coverage
 from support.gateware import packed, rows_of
 from zeropoint.numerics import INT32_MAX, INT32_MIN, Rounding, requantize, wrap_int32
 from zeropoint_hw.isa import Instruction, Round
@@ -48,6 +49,11 @@ class Vectors:
         zero_point, *clamp = output
         biased = wrap_int32(self.value + self.bias)
         return requantize(biased, self.multiplier, self.shift, zero_point, tuple(clamp), rounding) & 0xFF
+
+    def sample(self, kind, rounding, output):
+        """Count them as what a requantizer of this kind has made the right bytes of."""
+        zero_point, *clamp = output
+        coverage.scaled(kind, self.biased, self.multiplier, self.shift, zero_point, tuple(clamp), rounding)
 
 
 def extremes():

@@ -12,8 +12,8 @@ from support import coverage
 from support.layer_program import array_cycles
 
 from zeropoint.numerics import Rounding, requantize
-from zeropoint_hw.config import AcceleratorConfig
-from zeropoint_hw.isa import Instruction
+from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
+from zeropoint_hw.isa import Instruction, Round
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,27 +76,57 @@ def test_padding_is_where_the_loops_read_beyond_the_map(tally, seed):
 def test_ties_and_clamps_are_those_of_the_definition(tally):
     rng = np.random.default_rng(1)
     for rounding in Rounding:
-        for _ in range(300):
+        for kind in [RequantizerKind.MULTIPLIER, RequantizerKind.SERIAL] * 150:
             accumulator, shift = int(rng.integers(-600, 600)), int(rng.integers(-6, 3))
             multiplier = int(rng.choice([1 << 30, 3 << 29]))
             tally.clear()
-            coverage.scaled(accumulator, multiplier, shift, 3, (-100, 100), rounding)
+            coverage.scaled(kind, accumulator, multiplier, shift, 3, (-100, 100), rounding)
             real = Fraction(accumulator * multiplier) * Fraction(2) ** (shift - 31)
             if rounding is Rounding.DOUBLE:
                 high = Fraction(accumulator << max(shift, 0)) * multiplier / 2**31
-                assert (f"first tie {'below' if high < 0 else 'above'} 0" in hit(tally, "double")) == (high % 1 == 0.5)
+                first_tie = f"first tie {'below' if high < 0 else 'above'} 0"
+                assert (first_tie in hit(tally, f"{kind} double")) == (high % 1 == 0.5)
                 real = Fraction(int((high + Fraction(1, 2)) // 1)) / 2 ** max(-shift, 0)
-            seen = hit(tally, rounding.value)
+            seen = hit(tally, f"{kind} {rounding.value}")
             assert ("no tie" in seen) == (real % 1 != 0.5)
             if real % 1 == 0.5:
                 assert f"tie {'below' if real < 0 else 'above'} 0" in seen
             unclamped = int(requantize(accumulator, multiplier, shift, 3, (-(1 << 31), (1 << 31) - 1), rounding))
             assert ("clamped below" in seen, "clamped above" in seen) == (unclamped < -100, unclamped > 100)
+            assert {name.partition(":")[0] for name in tally} == {f"{kind} {rounding.value}"}
+
+
+@pytest.mark.parametrize(
+    ("rounding", "rounded"),
+    [
+        (Round.SINGLE, lambda real: (real + Fraction(1, 2)) // 1),
+        (Round.EVEN, round),
+        (Round.AWAY, lambda real: int(real + Fraction(1 if real > 0 else -1, 2))),
+    ],
+)
+def test_ties_and_clamps_of_what_only_shifts_are_those_of_the_definition(tally, rounding, rounded):
+    rng = np.random.default_rng(2)
+    for bits in (8, 16):
+        for _ in range(300):
+            total, shift = int(rng.integers(-600, 600)), int(rng.integers(-6, 3))
+            tally.clear()
+            coverage.shifted(bits, np.array([total]), np.array([shift]), (-100, 100), rounding)
+            real, seen = total * Fraction(2) ** (shift - 1), hit(tally, f"shift to {bits} bits {rounding.name.lower()}")
+            tie = {f"tie {'below' if real < 0 else 'above'} 0"} if real % 1 == 0.5 else {"no tie"}
+            assert seen & {"tie below 0", "tie above 0", "no tie"} == tie
+            ends = {
+                "clamped below": rounded(real) < -100,
+                "clamped above": rounded(real) > 100,
+                "least output, not clamped": rounded(real) == -100,
+                "greatest output, not clamped": rounded(real) == 100,
+            }
+            assert seen & ends.keys() == {name for name, reached in ends.items() if reached}
 
 
 def test_nothing_is_sampled_where_it_is_not_asked_for(tally):
     tally.on = False
-    coverage.scaled(1, 1 << 30, 0, 0, (-128, 127), Rounding.DOUBLE)
+    coverage.scaled(RequantizerKind.SERIAL, 1, 1 << 30, 0, 0, (-128, 127), Rounding.DOUBLE)
+    coverage.shifted(8, np.array([1]), np.array([0]), (-128, 127), Round.AWAY)
     assert not tally
 
 
