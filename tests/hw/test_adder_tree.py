@@ -69,9 +69,9 @@ def operands(count, width, rng):
     return terms, carries
 
 
+@pytest.mark.parametrize("width", [9, 16])
 @pytest.mark.parametrize("with_carries", [False, True])
 @pytest.mark.parametrize(("count", "latency"), LATENCIES)
-@pytest.mark.parametrize("width", [9, 16])
 def test_sums(count, latency, width, with_carries):
     terms, carries = operands(count, width, np.random.default_rng(count))
     total, _ = sums(terms, carries, width, latency, with_carries)

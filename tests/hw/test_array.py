@@ -11,19 +11,20 @@ from zeropoint_hw.isa import HISTORY_DEPTH, Accumulate, Gate, Instruction
 from zeropoint_hw.layout import Level
 from zeropoint_sim.bench import Stalls, run_bench
 
-SHAPES = [(1, 1), (4, 2), (2, 4), (8, 8), (16, 4)]
+SHAPES = [(1, 1), (2, 4), (4, 2), (8, 8), (16, 4)]
 
 
+MAC = {"pe": "mac"}
 #: Every kind of PE, and widths of weights.
 KINDS = [
-    {"pe": "mac"},
-    {"pe": "mac", "weight_bits": 4, "dsp": False},
-    {"pe": "mac", "weight_zero_points": False},
     {"pe": "fold"},
     {"pe": "shift"},
     {"pe": "shift", "weight_bits": 2},
     {"pe": "shift", "weight_zero": False},
     {"pe": "mixed"},
+    MAC,
+    {"pe": "mac", "weight_bits": 4, "dsp": False},
+    {"pe": "mac", "weight_zero_points": False},
     {"pe": "minifloat"},
     {"pe": "minifloat", "exponent_bits": 3, "weight_bits": 6, "activation_bits": 7, "dsp": False},
 ]
@@ -33,7 +34,7 @@ def name_of(kind):
     return "-".join(str(value) for value in kind.values())
 
 
-def array_config(lanes, columns, kind=KINDS[0], accumulator_width=0):
+def array_config(lanes, columns, kind=MAC, accumulator_width=0):
     word = lanes * columns
     return AcceleratorConfig(
         lanes=lanes, columns=columns, **kind, accumulator_width=accumulator_width, weight_bytes=word * 64

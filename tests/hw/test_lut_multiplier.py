@@ -11,7 +11,7 @@ from zeropoint_boards.synthesis import synthesize
 from zeropoint_hw.lut_multiplier import LutMultiplier
 
 #: Widths of the operands, and the levels of adders that they need.
-WIDTHS = [((8, 8), 3), ((9, 8), 3), ((9, 9), 4), ((2, 2), 1), ((5, 3), 2), ((6, 7), 3)]
+WIDTHS = [((8, 8), 3), ((2, 2), 1), ((9, 9), 4), ((9, 8), 3), ((5, 3), 2), ((6, 7), 3)]
 
 
 def products(dut, a, b):

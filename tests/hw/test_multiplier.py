@@ -15,7 +15,7 @@ def products(width, a, b):
     return gateware.products(Multiplier(width), Multiplier.LATENCY, a, b)
 
 
-@pytest.mark.parametrize("width", [1, 2, 5, 9, 18])
+@pytest.mark.parametrize("width", [1, 2, 9, 5, 18])
 def test_products(width):
     rng = np.random.default_rng(width)
     low, high = -(1 << width - 1), 1 << width - 1

@@ -64,7 +64,7 @@ def check(config, jobs, given=None):
     async def sink(ctx):
         for job in jobs:
             expected = job.expected()
-            rows = await collect(ctx, dut.pooled_at.any(), (dut.pooled_at, dut.pooled.as_value()), len(expected))
+            rows = await collect(ctx, dut.pooled_at, (dut.pooled_at, dut.pooled.as_value()), len(expected))
             got = [(at.bit_length() - 1, unpacked(bits, 8, config.requantizers)) for at, bits in rows]
             assert all(at.bit_count() == 1 for at, _ in rows)
             assert got == expected

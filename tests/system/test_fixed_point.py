@@ -10,6 +10,7 @@ from support.executed import outputs
 from support.files import random_input
 from support.fixed_models import FixedBuilder, random_fixed_model
 from support.random_models import ModelBuilder
+from support.seeds import shown
 
 from zeropoint import golden
 from zeropoint.cli.demo import demo_files
@@ -35,7 +36,7 @@ def config_for(model, lanes=4, columns=4, **entries):
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize(("lanes", "columns"), [(4, 4), (8, 2), (2, 8)])
 def test_the_layer_program_gives_the_golden_models_bits(bits, lanes, columns):
-    for seed in range(4):
+    for seed in shown(range(4)):
         model = random_fixed_model(seed, bits, WIDTHS[bits], more=seed % 2 == 0)
         config = config_for(model, lanes, columns)
         assert (config.requantizer, config.requantizer_multipliers) == ("shift", 0)
@@ -48,7 +49,7 @@ def test_the_layer_program_gives_the_golden_models_bits(bits, lanes, columns):
 
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_the_hardware_gives_the_golden_models_bits(bits):
-    for seed in range(10, 16):
+    for seed in shown(range(10, 16)):
         model = random_fixed_model(seed, bits, WIDTHS[bits], more=seed % 2 == 0)
         config = replace(config_for(model), weight_bits=max(8, bits))
         assert_exact(simulated(model, random_input(model, 2, seed), config))
@@ -58,7 +59,7 @@ def test_the_hardware_gives_the_golden_models_bits(bits):
 @pytest.mark.parametrize(("lanes", "columns"), [(8, 8), (4, 2)])
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_more_networks_on_hardware(bits, lanes, columns):
-    for seed in range(100, 130):
+    for seed in shown(range(100, 130)):
         model = random_fixed_model(seed, bits, WIDTHS[bits], more=seed % 2 == 0)
         config = replace(config_for(model, lanes, columns), weight_bits=max(8, bits))
         assert_exact(simulated(model, random_input(model, 2, seed), config))

@@ -9,6 +9,7 @@ from support.engines import assert_exact, simulated, small
 from support.executed import outputs
 from support.random_minifloats import FORMATS, codes, random_minifloats
 from support.random_models import random_model
+from support.seeds import shown
 
 from zeropoint import golden
 from zeropoint.compiler import compile_model
@@ -48,7 +49,7 @@ def nearest(value, form):
 def test_layers_are_the_nearest_minifloats_to_exact_sums(name):
     """Convolutions and fully-connected layers, an output here and there, in Python's fractions."""
     seen = 0
-    for seed in range(8):
+    for seed in shown(range(8)):
         model = random_minifloats(seed, name)
         tensors = golden.run_tensors(model, inputs(model, 1, seed))
         for operator in model.operators:
@@ -90,7 +91,7 @@ def padded(x, padding):
 def test_the_layer_program_gives_the_golden_models_bits(name):
     if FORMATS[name][0] > 4:
         pytest.skip("the slow model of the layer program adds in 64 bits")
-    for seed in range(5):
+    for seed in shown(range(5)):
         model = random_minifloats(seed, name)
         program = compile_model(model, config_for(model))
         verify(program)
@@ -101,7 +102,7 @@ def test_the_layer_program_gives_the_golden_models_bits(name):
 
 @pytest.mark.parametrize("name", ["e4m3 and narrower weights", pytest.param("e2m1", marks=pytest.mark.slow)])
 def test_the_hardware_gives_the_golden_models_bits(name):
-    for seed in range(6):
+    for seed in shown(range(6)):
         model = random_minifloats(seed, name)
         config = replace(config_for(model), weight_bits=max(FORMATS[name][2]))
         assert_exact(simulated(model, inputs(model, 2, seed), config))
@@ -117,7 +118,7 @@ def test_the_hardware_gives_the_golden_models_bits(name):
     ],
 )
 def test_more_networks_on_hardware(name, lanes, columns, dsp):
-    for seed in range(100, 116):
+    for seed in shown(range(100, 116)):
         model = random_minifloats(seed, name)
         config = replace(config_for(model, lanes, columns, dsp=dsp), weight_bits=max(FORMATS[name][2]))
         assert_exact(simulated(model, inputs(model, 2, seed), config))

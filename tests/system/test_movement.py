@@ -5,6 +5,7 @@ import pytest
 from support.engines import assert_exact, everywhere, simulated
 from support.files import random_input
 from support.random_models import ModelBuilder, random_model
+from support.seeds import shown
 
 from zeropoint.model import Padding, QuantizedModel
 
@@ -65,7 +66,7 @@ def test_random_networks(config, seed):
 @everywhere
 @pytest.mark.parametrize("block", range(10))
 def test_many_random_networks(config, block):
-    for seed in range(2000 + 30 * block, 2030 + 30 * block):
+    for seed in shown(range(2000 + 30 * block, 2030 + 30 * block)):
         model = random_model(seed, operators=4 + seed % 9, more=True)
         assert_exact(simulated(model, random_input(model, 2, seed), config))
 

@@ -8,6 +8,7 @@ from support.engines import assert_exact, simulated, small
 from support.executed import outputs
 from support.files import random_input
 from support.random_models import ModelBuilder, random_model
+from support.seeds import shown
 
 from zeropoint import golden
 from zeropoint.compiler import compile_model
@@ -42,7 +43,7 @@ def config_for(model, lanes, columns):
 
 
 def models(name, seeds):
-    for seed in seeds:
+    for seed in shown(seeds):
         rounding = Rounding.EVEN if seed % 2 else None
         yield seed, random_model(seed, more=seed % 3 == 0, formats=FORMATS[name], rounding=rounding)
 

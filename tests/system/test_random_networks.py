@@ -7,6 +7,7 @@ import pytest
 from support.engines import SHAPES, assert_exact, simulated, small
 from support.files import random_input
 from support.random_models import random_model
+from support.seeds import shown
 
 from zeropoint import golden
 from zeropoint.compiler import compile_model, partition, storage
@@ -43,7 +44,7 @@ def test_random_networks(config, seed):
 @pytest.mark.parametrize("block", range(10))
 @pytest.mark.parametrize("config", LONG_CONFIGS.values(), ids=LONG_CONFIGS)
 def test_many_random_networks(config, block):
-    for seed in range(1000 + 40 * block, 1040 + 40 * block):
+    for seed in shown(range(1000 + 40 * block, 1040 + 40 * block)):
         check(seed, config, operators=4 + seed % 9, size=5 + seed % 12)
 
 
@@ -62,7 +63,7 @@ def test_random_networks_with_every_tensor_written(seed, tmp_path):
 
 def test_the_random_networks_have_every_operator_and_tensors_that_say_something():
     kinds, varied = set(), []
-    for seed in range(30):
+    for seed in shown(range(30)):
         model = random_model(seed)
         kinds |= {operator.kind for operator in model.operators}
         tensors = golden.run_tensors(model, random_input(model, 2, seed))

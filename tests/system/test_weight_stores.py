@@ -7,6 +7,7 @@ import pytest
 from support.engines import assert_exact, simulated, small
 from support.files import random_input
 from support.random_models import ModelBuilder, random_model
+from support.seeds import shown
 
 from zeropoint import golden
 from zeropoint.compiler import compile_model
@@ -47,7 +48,7 @@ def test_random_networks(seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("config", LONG_CONFIGS.values(), ids=LONG_CONFIGS)
 def test_many_random_networks(config):
-    for seed in range(100, 160):
+    for seed in shown(range(100, 160)):
         check(seed, config)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.programs import make_program, random_parameters
 from support.random_models import ModelBuilder, random_model
+from support.seeds import shown
 
 from zeropoint.compiler.compile import compile_model
 from zeropoint.compiler.program import Parameters, Program
@@ -580,10 +581,10 @@ def config_of(lanes: int, columns: int, pe: str, window_taps: int) -> Accelerato
 
 
 def models() -> Iterator[QuantizedModel]:
-    for seed in range(8):
+    for seed in shown(range(8)):
         yield random_model(seed)
         yield random_model(seed, more=True)
-    for seed in range(12):
+    for seed in shown(range(12)):
         yield first_layers(seed)
 
 

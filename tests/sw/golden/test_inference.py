@@ -9,6 +9,7 @@ import pytest
 from support import litert, networks, operators
 from support.litert import needs_litert
 from support.operators import single, tensor
+from support.seeds import shown
 
 from zeropoint.errors import ZeropointError
 from zeropoint.golden import inference, matmul, run, run_tensors
@@ -59,7 +60,7 @@ def test_outputs_do_not_depend_on_chunks_and_blocks(network, monkeypatch):
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 @pytest.mark.parametrize("name", ["CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "MAX_POOL_2D"])
 def test_bands_of_rows_give_the_same_outputs(name, dtype, monkeypatch):
-    for seed in range(20):
+    for seed in shown(range(20)):
         rng = np.random.default_rng([seed, *name.encode()])
         model = operators.GENERATORS[name](rng, dtype)
         x = operators.samples(rng, model, 3)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from support.executed import outputs
 from support.litert import needs_litert
+from support.seeds import shown
 from support.tflite_files import NONE, RELU, RELU6, File, check, everything, kinds, read
 
 from zeropoint import arithmetic, numerics
@@ -64,7 +65,7 @@ def test_every_pair(tmp_path, kind, dtype, seed):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_every_pair_of_many_models(tmp_path, kind, dtype):
-    for seed in range(100, 200):
+    for seed in shown(range(100, 200)):
         test_every_pair(tmp_path, kind, dtype, seed)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support import operators
 from support.litert import needs_litert, to_tflite
+from support.seeds import shown
 from support.tflite_files import (
     NONE,
     RELU,
@@ -66,7 +67,7 @@ def test_random_models(tmp_path, name, dtype, seed):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", operators.GENERATORS)
 def test_many_random_models(tmp_path, name, dtype):
-    for seed in range(1000, 1200):
+    for seed in shown(range(1000, 1200)):
         test_random_models(tmp_path, name, dtype, seed)
 
 

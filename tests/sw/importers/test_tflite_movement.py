@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.executed import outputs
 from support.litert import needs_litert
+from support.seeds import shown
 from support.tflite_files import File, check, everything, kinds, read
 
 from zeropoint import golden
@@ -163,7 +164,7 @@ def test_random_slices(tmp_path, seed):
 @needs_litert
 @pytest.mark.slow
 def test_many_random_slices(tmp_path):
-    for seed in range(100, 1100):
+    for seed in shown(range(100, 1100)):
         test_random_slices(tmp_path, seed)
 
 

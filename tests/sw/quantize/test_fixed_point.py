@@ -5,6 +5,7 @@ from math import frexp
 import numpy as np
 import pytest
 from support.float_networks import random_network
+from support.seeds import shown
 
 from zeropoint import float_reference, golden
 from zeropoint.model import zp_file
@@ -51,7 +52,7 @@ def test_fixed_point_has_one_unit():
 @pytest.mark.parametrize("bits", [8, 6, 3])
 @pytest.mark.parametrize("scheme", ["fixed", "dynamic-fixed"])
 def test_quantized_networks_have_powers_of_two_everywhere(scheme, bits):
-    for seed in range(6):
+    for seed in shown(range(6)):
         network = random_network(seed)
         model = quantize(network, X, scheme=scheme, bits=bits)
         assert model.rounding is Rounding.EVEN

@@ -6,6 +6,7 @@ from math import frexp
 import numpy as np
 import pytest
 from support.float_networks import random_network
+from support.seeds import shown
 
 from zeropoint import golden
 from zeropoint.errors import ZeropointError
@@ -34,7 +35,7 @@ def network_for(seed):
 @pytest.mark.parametrize(("bits", "exponent_bits"), [(8, 4), (8, 5), (6, 3), (5, 4), (8, 6)])
 def test_quantized_networks_hold_minifloats_everywhere(bits, exponent_bits):
     form = MinifloatFormat(exponent_bits, bits - 1 - exponent_bits)
-    for seed in range(4):
+    for seed in shown(range(4)):
         network = network_for(seed)
         model = quantize(network, X, scheme="minifloat", bits=bits, exponent_bits=exponent_bits)
         assert model.rounding is Rounding.EVEN

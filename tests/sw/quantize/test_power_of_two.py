@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support.float_networks import fully_connected, random_network
+from support.seeds import shown
 
 from zeropoint import golden
 from zeropoint.model import Conv2D, DepthwiseConv2D, FullyConnected
@@ -107,7 +108,7 @@ def test_ristrettos_exponents_move_up_where_they_would_clip(peak, moved):
 
 @pytest.mark.parametrize(("scheme", "bits"), [("inq", 5), ("inq", 2), ("pow2", None)])
 def test_quantized_networks(scheme, bits):
-    for seed in range(6):
+    for seed in shown(range(6)):
         model = quantize(random_network(seed), X, scheme=scheme, bits=bits)
         assert model.rounding is (Rounding.DOUBLE if scheme == "inq" else Rounding.EVEN)
         for operator in model.operators:

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra: train)")
 
 from support.qat_networks import NETWORKS, Plain, Residual, inputs, network  # noqa: E402
+from support.seeds import shown  # noqa: E402
 from torch import nn  # noqa: E402
 
 from zeropoint.train import Qat, qat_layer  # noqa: E402
@@ -39,7 +40,7 @@ def test_training_is_that_of_the_normalization(kind):
     made = double(kind)
     reference = copy.deepcopy(made)
     qat = Qat(made, delay=100).train()
-    for seed in range(3):
+    for seed in shown(range(3)):
         x = inputs(made, 8, seed).double()
         expected, got = reference(x), qat(x)
         np.testing.assert_allclose(got.detach(), expected.detach(), rtol=1e-9, atol=1e-9)
