@@ -259,12 +259,11 @@ def pe_table(measured: Mapping[str, dict[str, Any]]) -> Table:
 def array_table(measured: Mapping[str, dict[str, Any]]) -> Table:
     """Return the table of arrays."""
     filled = f"PEs that fill an {ECP5.device}"
-    heads = ("PE", "Fmax in MHz", "LUT sites", "LUT sites a PE", "FF a PE", "DSP a PE", filled, "by")
+    heads = ("PE", "Fmax in MHz", "LUT sites a PE", "FF a PE", "DSP a PE", filled, "by")
     rows = []
     for kind, each in measured.items():
         sites = [number(each["sites_per_pe"].get(resource, 0), 1) for resource in ("lut", "ff", "dsp")]
-        whole = number(each["sites"].get("lut"))
-        row = [KINDS[kind].name, measure.fmax_text(each), whole, *sites, number(each["held"]), each["held_by"] or "–"]
+        row = [KINDS[kind].name, measure.fmax_text(each), *sites, number(each["held"]), each["held_by"] or "–"]
         rows.append(row)
     return heads, rows
 
