@@ -244,6 +244,7 @@ def test_what_is_written():
     writer_proof().prove(2)
 
 
+@pytest.mark.slow
 def test_such_loops_are_there():
     address_proof().reach(6)
     writer_proof().reach(8)

@@ -90,6 +90,7 @@ def drain_proof(component=Drain, spared=0, config=CONFIG):
     return proof
 
 
+@pytest.mark.slow
 def test_every_accumulator_comes_once():
     drain_proof().prove(3)
 
@@ -98,6 +99,7 @@ def test_every_accumulator_is_corrected():
     drain_proof(config=FOLD).prove(3)
 
 
+@pytest.mark.slow
 def test_such_outputs_are_there():
     drain_proof().reach(9)
 

@@ -201,6 +201,7 @@ def test_such_instructions_are_there():
 
 
 class TestFaultsAreSeen:
+    @pytest.mark.slow
     def test_a_turn_too_few(self):
         with pytest.raises(Refuted, match=r"not so: .*left_0"):
             turning(wrong=1).check(6)

@@ -113,6 +113,7 @@ def test_bytes_come_out_once_and_in_order(monkeypatch, size_bits):
     buffer_proof(monkeypatch, size_bits).prove(2)
 
 
+@pytest.mark.slow
 def test_full_buffers_are_there(monkeypatch):
     buffer_proof(monkeypatch, 2).reach(9)
 
@@ -239,6 +240,7 @@ class TestFaultsAreSeen:
         with pytest.raises(Refuted, match=r"not so: full"):
             buffer_proof(monkeypatch, 2, component).check(10)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("right", "wrong", "claim"),
         [
