@@ -254,7 +254,7 @@ def mutation(tmp_path, *arguments, python=()):
 
 @pytest.mark.slow
 def test_component_tests_see_a_sample(tmp_path):
-    sources = [word for name in ("counters", "pair_scaler", "uart", "writer") for word in ("--only", name)]
+    sources = [word for name in ("counters", "drain", "pooler", "writer") for word in ("--only", name)]
     done, states = mutation(tmp_path, *sources, "--count", 24, "--seed", 2, "--floor", 0.8)
     assert done.returncode == 0, done.stderr
     assert len(states) == 24
