@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from amaranth import Mux, Signal, Value
+from amaranth import Mux, Signal
 from support.formal import broken, needs_solver
 
 from zeropoint_hw.config import AcceleratorConfig, PEKind
@@ -49,8 +49,8 @@ def drain_proof(component=Drain, spared=0, config=CONFIG):
     expected_level = Mux(ends, proof.past(held_level), Level.CHUNK)
     proof.claim("beat", dut.beat == proof.past(going))
     came = proof.show("came", dut.beat)
-    value = proof.show("value", Value.cast(dut.values[0])[:])
-    corrected = (held.word_select(beat, width).as_signed() - correction)[: len(value)]
+    value = proof.show("value", dut.values[0])
+    corrected = (held.word_select(beat, width).as_signed() - correction)[: len(value)].as_signed()
     expected = proof.show("expected", proof.past(corrected))
     proof.claim("value", ~came | (value == expected))
     proof.claim("level", ~came | (proof.show("level", dut.beat_level) == expected_level))
