@@ -19,16 +19,20 @@ def test_bits_are_sent_without_a_pause(divisor):
         await put(ctx, dut.i, DATA)
 
     async def line(ctx):
-        levels = []
+        levels, activity = [], []
         while not levels or len(levels) < 10 * divisor * len(DATA):
-            _, _, level = await ctx.tick().sample(dut.tx)
+            _, _, level, active = await ctx.tick().sample(dut.tx, dut.active)
             if levels or not level:
                 levels.append(level)
+                activity.append(active)
         bits = [bit for byte in DATA for bit in [0, *(byte >> place & 1 for place in range(8)), 1]]
         assert levels == [bit for bit in bits for _ in range(divisor)]
-        await ctx.tick().repeat(divisor)
-        assert ctx.get(dut.tx)
-        assert not ctx.get(dut.active)
+        # In the last cycle of a stop bit the next byte can be taken.
+        assert activity == ([1] * (10 * divisor - 1) + [0]) * len(DATA)
+        for _ in range(2 * divisor):
+            assert ctx.get(dut.tx)
+            assert not ctx.get(dut.active)
+            await ctx.tick()
 
     run_bench(dut, source, line, deadline=20 * divisor * len(DATA))
 
@@ -61,6 +65,29 @@ def test_what_is_sent_is_heard_even_if_rates_differ_a_little(sends, hears, pause
         assert [byte for (byte,) in await collect(ctx, dut.valid, [dut.data], len(DATA))] == DATA
 
     run_bench(dut, source, sink, deadline=100 * sends * len(DATA))
+
+
+@pytest.mark.parametrize("divisor", [4, 5, 16])
+def test_a_bit_is_what_the_line_is_in_its_middle(divisor):
+    dut = UartReceiver(divisor)
+    # Of two cycles in the middle the first one; of an odd number the one before, where a slow edge is in the middle.
+    middle = divisor // 2 - 1
+    # All else is wrong, but for the edge that begins a byte and what comes before it.
+    right = [{0, middle}, *[{middle}] * 8, set(range(middle, divisor))]
+
+    async def line(ctx):
+        ctx.set(dut.rx, 1)
+        await ctx.tick().repeat(3)
+        for byte in DATA:
+            for bit, cycles in zip([0, *(byte >> place & 1 for place in range(8)), 1], right, strict=True):
+                for cycle in range(divisor):
+                    ctx.set(dut.rx, bit if cycle in cycles else 1 - bit)
+                    await ctx.tick()
+
+    async def sink(ctx):
+        assert [byte for (byte,) in await collect(ctx, dut.valid, [dut.data], len(DATA))] == DATA
+
+    run_bench(dut, line, sink, deadline=100 * divisor * len(DATA))
 
 
 def test_a_glitch_is_no_start_bit():

@@ -25,13 +25,19 @@ needs_solver = pytest.mark.skipif(bool(_missing()), reason=_missing() or "-")
 
 
 def broken(component: Any, right: str, wrong: str) -> Any:
-    """Return a component's class with a fault: of its source, ``right``, which is there once, is ``wrong``."""
-    source = textwrap.dedent(inspect.getsource(component))
+    """Return a component's class with a fault: of its source, ``right``, which is there once, is ``wrong``.
+
+    The class may be one that this has made.
+    """
+    source = vars(component).get("_source") or textwrap.dedent(inspect.getsource(component))
     if source.count(right) != 1:
         raise ValueError(f"{component.__name__} has {right!r} {source.count(right)} times, not once")
     namespace = dict(vars(sys.modules[component.__module__]))
-    exec(source.replace(right, wrong), namespace)
-    return namespace[component.__name__]
+    source = source.replace(right, wrong)
+    exec(source, namespace)
+    changed = namespace[component.__name__]
+    changed._source = source
+    return changed
 
 
 def wrap(value: Any, bits: int = 32) -> Any:
