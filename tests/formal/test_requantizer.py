@@ -11,7 +11,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
-from support.formal import needs_solver, solve, wrap
+from support.formal import HALF, needs_solver, requantized, scaled, solve, wrap
 
 from zeropoint.numerics import Rounding, requantize
 from zeropoint_hw import multiplier, requantizer
@@ -26,8 +26,6 @@ pytestmark = needs_solver
 LATENCY = RequantizerLane.latency
 #: Cycles from a lane's operands to its products.
 PRODUCTS = 1 + Multiplier.LATENCY
-#: A half in units of a product's last bit before it is shifted right.
-HALF = Const(1 << 30, 31)
 
 
 class FreeProduct(wiring.Component):
@@ -38,21 +36,6 @@ class FreeProduct(wiring.Component):
 
     def elaborate(self, platform):
         return Module()
-
-
-def scaled(product, right, rounding):
-    """Return ``product / 2^(31 + right)``, rounded, as docs/numerics.md defines it."""
-    high = wrap((product + (1 << 30)) >> 31, 33)
-    half, away = Mux(right > 0, (Const(1, 1) << right)[1:], 0), (high < 0) & (right > 0)
-    twice = (high + half - away) >> right
-    once = (product + (HALF << right)) >> 31 >> right
-    is_tie = product & ((HALF << 1 << right) - 1) == HALF << right
-    return wrap(Mux(rounding == Round.DOUBLE, twice, Mux(rounding == Round.EVEN, once - (is_tie & once[0]), once)))
-
-
-def requantized(product, right, rounding, zero_point, low, high):
-    moved = wrap(scaled(product, right, rounding) + zero_point)
-    return Mux(moved < low, low, Mux(moved > high, high, moved))[:8]
 
 
 def lane_proof(monkeypatch, shifts):

@@ -2,7 +2,7 @@
 
 import pytest
 from amaranth import Mux, Signal
-from support.formal import broken, needs_solver
+from support.formal import broken, named, needs_solver
 
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.weight_buffer import FlashStore, SharedStore, WeightWindow
@@ -19,18 +19,15 @@ FLASH = AcceleratorConfig(
 #: waits, at most, before the store takes whatever it can get.
 STORES = {"4 rows": (FOUR, 5), "3 rows": (THREE, 5), "3 bytes": (FLASH, 9)}
 
-#: The same with a name: signals that are assigned two at once have none, by which a proof would find them.
-Window = broken(WeightWindow, "valid, moving = Signal(), Signal()", 'valid, moving = Signal(name="valid"), Signal()')
 
-
-def feeding(words, window_class=Window, store_class=None, sooner=0):
+def feeding(words, window_class=WeightWindow, store_class=None, sooner=0):
     """Return claims about a window and its store while an array waits for its next word."""
     config, cycles = STORES[words]
     cycles -= sooner
     proof = Proof()
     m = proof.m
     flash = config is FLASH
-    window = proof.add("window", window_class(config))
+    window = proof.add("window", named(window_class)(config))
     store = proof.add("store", (store_class or (FlashStore if flash else SharedStore))(config))
     busy, start, issues = (proof.free(name, getattr(window, name)) for name in ("busy", "start", "issues"))
     for name in ("weight_base", "again", "onward", "group_address"):
@@ -92,7 +89,7 @@ class TestFaultsAreSeen:
             feeding("3 bytes", sooner=4).check(24)
 
     def test_a_window_that_does_not_move_when_it_is_used_up(self):
-        component = broken(Window, "m.Elif(valid & self.starved & full)", "m.Elif(valid & self.starved & moving)")
+        component = broken(WeightWindow, "m.Elif(valid & self.starved & full)", "m.Elif(valid & self.starved & moving)")
         with pytest.raises(Refuted, match=r"not so: .*ready"):
             feeding("4 rows", component).check(50)
 
