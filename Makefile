@@ -17,7 +17,8 @@ export OMP_NUM_THREADS ?= 1
 
 # What must reach the floor of functional coverage, which is then the floor of the whole suite.
 COVERAGE := tests/system/test_forms.py tests/hw/test_requantizer.py tests/hw/test_serial_requantizer.py \
-	tests/hw/test_shift_requantizer.py tests/hw/test_link.py tests/sim/test_virtual_board.py
+	tests/hw/test_shift_requantizer.py tests/hw/test_minifloat_requantizer.py tests/hw/test_link.py \
+	tests/sim/test_virtual_board.py
 
 .PHONY: demo test test-long coverage lint clean
 

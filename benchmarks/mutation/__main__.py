@@ -116,7 +116,9 @@ def _ask(verdicts: Verdicts, stage: Stage, note: Callable[[str], None]) -> None:
 
 
 def explain(verdicts: Verdicts, explained: Mapping[str, Any]) -> None:
-    """Add to what survives why it does, if that was said of this gateware."""
+    """Enter what nobody has seen as surviving; add why it does, if that was said of this gateware."""
+    for number in verdicts.unseen():
+        verdicts.tell(number, state=SURVIVING)
     if explained["gateware"] != verdicts.gateware:
         return
     for number, fault in verdicts.unseen().items():

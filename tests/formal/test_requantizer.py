@@ -11,7 +11,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
-from support.formal import HALF, needs_solver, requantized, scaled, solve, wrap
+from support.formal import HALF, broken, needs_solver, requantized, scaled, solve, wrap
 
 from zeropoint.numerics import Rounding, requantize
 from zeropoint_hw import multiplier, requantizer
@@ -39,7 +39,7 @@ class FreeProduct(wiring.Component):
 
 
 def lane_proof(monkeypatch, shifts):
-    """Return claims about a lane whose shifts lie in a range."""
+    """Return claims about a lane, and of results about those whose shifts lie in a range, whatever comes beside them."""
     proof = Proof()
     products = {name: FreeProduct() for name in ("low", "high", "cross", "cross_too")}
     left = iter(products.values())
@@ -52,7 +52,9 @@ def lane_proof(monkeypatch, shifts):
     bias, shift = proof.show("bias", parameters.bias), proof.show("shift", parameters.shift)
     proof.assume(rounding != Round.AWAY)
     proof.assume((least >= -256) & (least <= most) & (most <= 255))
-    proof.assume((shift >= shifts[0]) & (shift <= shifts[-1]))
+    proof.assume((shift >= -31) & (shift <= 30))
+    under_test = proof.past(shift, LATENCY)
+    proof.assume((under_test >= shifts[0]) & (under_test <= shifts[-1]))
 
     # The operands of the multipliers are the two halves of those of one product.
     low, high, cross, cross_too = products.values()
@@ -195,6 +197,11 @@ class TestFaultsAreSeen:
     def test_ties_rounded_upward(self, monkeypatch):
         rounds_up = ShiftedRight.rounds_up
         monkeypatch.setattr(ShiftedRight, "rounds_up", lambda self, twice, sign: rounds_up(self, 0, sign))
+        self.refuted(monkeypatch, 9)
+
+    def test_the_shift_of_what_comes_next(self, monkeypatch):
+        wrong = broken(requantizer.shift_right, 'delay(m, by[:3], 1, "fine_shift")', "by[:3]")
+        monkeypatch.setattr(requantizer, "shift_right", wrong)
         self.refuted(monkeypatch, 9)
 
     @pytest.mark.slow

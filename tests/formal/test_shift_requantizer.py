@@ -4,6 +4,7 @@ import pytest
 from amaranth import Const, Mux
 from support.formal import broken, needs_solver
 
+from zeropoint_hw import shift_requantizer
 from zeropoint_hw.config import AcceleratorConfig, RequantizerKind
 from zeropoint_hw.isa import Round
 from zeropoint_hw.shift_requantizer import ShiftRequantizerLane
@@ -16,7 +17,7 @@ LATENCY = ShiftRequantizerLane.latency
 
 
 def lane_proof(shift, component=ShiftRequantizerLane):
-    """Return the claim about a lane whose parameters have this shift."""
+    """Return the claim about results whose parameters have this shift, whatever comes beside them."""
     proof = Proof()
     lane = proof.add("lane", component(CONFIG))
     i = proof.constant("instruction", lane.instruction)
@@ -24,7 +25,7 @@ def lane_proof(shift, component=ShiftRequantizerLane):
     bias, rounding = proof.show("bias", parameters.bias), proof.show("rounding", i.rounding)
     low, high = proof.show("clamp_low", i.clamp_low), proof.show("clamp_high", i.clamp_high)
     proof.assume((low >= -256) & (low <= high) & (high <= 255))
-    proof.assume(parameters.shift == shift)
+    proof.assume(proof.past(parameters.shift, LATENCY) == shift)
     # Where nothing is rounded, it is all the same how.
     proof.assume((rounding != Round.DOUBLE) | (shift >= 1))
 
@@ -62,3 +63,9 @@ class TestFaultsAreSeen:
         component = broken(ShiftRequantizerLane, "half & (fine.some | ~sign)", "half")
         with pytest.raises(Refuted, match="not so: result"):
             lane_proof(-7, component).prove_settled(LATENCY)
+
+    def test_the_shift_of_what_comes_next(self, monkeypatch):
+        wrong = broken(shift_requantizer.shift_right, 'delay(m, by[:3], 1, "fine_shift")', "by[:3]")
+        monkeypatch.setattr(shift_requantizer, "shift_right", wrong)
+        with pytest.raises(Refuted, match="not so: result"):
+            lane_proof(-7).prove_settled(LATENCY)

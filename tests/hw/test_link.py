@@ -224,6 +224,7 @@ def test_without_whole_weights_nothing_runs():
         host.ctx.set(host.dut.hold, 0)
         (answer,) = await host.wire.answers(1)
         assert (answer.sequence, answer.status) == (host.sequence, Status.WEIGHTS)
+        coverage.answered(Request.RUN, answer.status)
         assert (await host.ask(Request.STEP, HASH)).status == Status.WEIGHTS
         assert host.ctx.get(host.dut.runs) == 0
         host.ctx.set(host.dut.unusable, 0)

@@ -2,6 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from support import coverage
 from support.gateware import instruction_bits, packed
 
 from zeropoint.numerics.minifloat import MinifloatFormat, requantize
@@ -36,6 +37,8 @@ def vectors(config, rng, count=3000):
     biases[::2] = 0
     lefts = rng.integers(0, max(width - 32, 1), count)
     scales = rng.integers(-min(width, 120), 2, count)
+    # The least that there are, which shift further than any sum is long.
+    scales[::10] = rng.integers(-127, -min(width, 120) + 1, len(scales[::10]))
     return [
         (total - (int(bias) << int(left)), int(bias), int(left), int(scale))
         for total, bias, left, scale in zip(sums, biases, lefts, scales, strict=True)
@@ -99,8 +102,10 @@ def test_the_gateware_gives_the_definitions_bits(exponent_bits, bits, clamp):
     rows = vectors(config, np.random.default_rng(sum(clamp) + bits))
     form = MinifloatFormat(exponent_bits, bits - 1 - exponent_bits)
     totals = np.array([value + (bias << left) for value, bias, left, _ in rows], object)
-    expected = np.clip(requantize(totals, np.array([scale for *_, scale in rows]), form), *clamp)
+    scales = np.array([scale for *_, scale in rows])
+    expected = np.clip(requantize(totals, scales, form), *clamp)
     np.testing.assert_array_equal(results(config, rows, clamp), expected)
+    coverage.minifloat_ties(totals, scales, form)
     assert len(set(expected.tolist())) >= min(5, bits)
 
 

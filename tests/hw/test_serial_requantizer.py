@@ -110,9 +110,10 @@ def test_zero_point_wraps_as_int32_does():
     assert ends.expected(Rounding.DOUBLE, (127, -128, 127)).tolist() == [0x80, 0x80]
 
 
-def test_each_lane_has_its_own_channel_and_shift():
+@pytest.mark.parametrize("digit_bits", [1, 8])
+def test_each_lane_has_its_own_channel_and_shift(digit_bits):
     lanes = [in_range(40, seed) for seed in range(4)]
-    (got,) = results(serial(1, count=4), [(instruction(Rounding.DOUBLE, OUTPUTS[0]), lanes)])
+    (got,) = results(serial(digit_bits, count=4), [(instruction(Rounding.DOUBLE, OUTPUTS[0]), lanes)])
     np.testing.assert_array_equal(got.T, [lane.expected(Rounding.DOUBLE, OUTPUTS[0]) for lane in lanes])
 
 

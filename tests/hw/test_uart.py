@@ -105,3 +105,19 @@ def test_a_glitch_is_no_start_bit():
         assert not ctx.get(dut.active)
 
     run_bench(dut, bench, deadline=500)
+
+
+def test_what_has_no_stop_bit_is_no_byte():
+    dut = UartReceiver(5)
+
+    async def bench(ctx):
+        # Its bits and the one in the place of the stop bit are 0, again and again.
+        ctx.set(dut.rx, 0)
+        busy = 0
+        for _ in range(40 * 5):
+            await ctx.tick()
+            assert not ctx.get(dut.valid)
+            busy += ctx.get(dut.active)
+        assert busy > 150
+
+    run_bench(dut, bench, deadline=300)

@@ -347,7 +347,8 @@ def _of_network(kind: RequantizerKind, *values: Any) -> None:
         scaled(kind, *values)
 
 
-_MINIFLOAT = ("sum below 0", "sum 0", "sum above 0", "saturated below", "saturated above")
+_TIES = tuple(f"tie {side} 0 {way}" for side in ("below", "above") for way in ("down", "up"))
+_MINIFLOAT = ("sum below 0", "sum 0", "sum above 0", "saturated below", "saturated above", *_TIES)
 
 
 def _minifloat(sums: npt.ArrayLike, exponent: npt.ArrayLike, form: minifloats.MinifloatFormat) -> None:
@@ -357,6 +358,20 @@ def _minifloat(sums: npt.ArrayLike, exponent: npt.ArrayLike, form: minifloats.Mi
     reals = np.ldexp(np.asarray(sums).astype(np.float64), np.asarray(exponent) + form.least)
     _hit("minifloat: saturated below", np.count_nonzero(reals < -form.greatest))
     _hit("minifloat: saturated above", np.count_nonzero(reals > form.greatest))
+
+
+def minifloat_ties(sums: Array, exponent: Array, form: minifloats.MinifloatFormat) -> None:
+    """Sample what a requantizer of minifloats was given, as objects, that lies half-way between two of them."""
+    if not TALLY.on:
+        return
+    # Beside it, on either side, results are those of the two.
+    lower, upper = (minifloats.requantize(2 * sums + side, exponent - 1, form) for side in (-1, 1))
+    result = minifloats.requantize(sums, exponent, form)
+    for name, sign in _SIGNS.items():
+        if sign:
+            tie = (np.sign(sums) == sign) & (lower != upper)
+            _hit(f"minifloat: tie {name} down", np.count_nonzero(tie & (result == lower)))
+            _hit(f"minifloat: tie {name} up", np.count_nonzero(tie & (result == upper)))
 
 
 @contextmanager
@@ -444,8 +459,8 @@ _ANSWERS = [
     *((request, status) for request in Request if request for status in (Status.CLOSED, Status.SEQUENCE)),
     *((request, Status.REQUEST) for request in Request),
     (Request.WRITE, Status.ADDRESS),
-    (Request.RUN, Status.PROGRAM),
-    (Request.STEP, Status.PROGRAM),
+    *((request, Status.PROGRAM) for request in (Request.LOADED, Request.RUN, Request.STEP)),
+    *((request, Status.WEIGHTS) for request in (Request.RUN, Request.STEP)),
 ]
 
 
@@ -453,9 +468,7 @@ def answered(request: int, status: Status) -> None:
     """Sample a request that a link has answered."""
     if not TALLY.on:
         return
-    name = f"link: {Request(request).name} {status.name}" if request in {*Request} else "link: no request REQUEST"
-    if name in _KNOWN:
-        _hit(name)
+    _hit(f"link: {Request(request).name} {status.name}" if request in {*Request} else "link: no request REQUEST")
 
 
 def carried(counts: Mapping[str, int]) -> None:
