@@ -23,7 +23,7 @@ _SIZES: dict[str, Any] = {
     "tables": 2,
 }
 
-#: Together they have every module of the gateware, and of each what it can have.
+#: Together they have every module of the gateware, and of each what it can have but for blocks of one kind of FPGA.
 DESIGNS: dict[str, dict[str, Any]] = {
     "mac": {},
     "mac of adders": {"dsp": False},

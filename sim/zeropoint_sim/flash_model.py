@@ -14,7 +14,8 @@ class FlashModel(wiring.Component):
     """A flash that holds an image, and is in deep power-down at first, as a configured FPGA leaves it.
 
     It knows two commands: to wake up, after which nothing may be asked of it for a while, or else it stays asleep; and
-    to read. What it does not hold reads as ones, and so does everything as long as it sleeps.
+    to read. What it does not hold reads as ones, and so does everything as long as it sleeps. It does not notice a
+    command that comes too soon after the one before.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ class FlashModel(wiring.Component):
     """
 
     WAKE_CYCLES = 1500
+    #: Clock cycles between commands: 50 ns at 100 MHz.
+    REST_CYCLES = 5
 
     def __init__(self, image: bytes, offset: int, wake_cycles: int = 0) -> None:
         self._image, self._offset, self._wake_cycles = image, offset, wake_cycles or self.WAKE_CYCLES
@@ -49,6 +52,7 @@ class FlashModel(wiring.Component):
         # What has been sent, the first bit last, and of a read which bit comes next.
         sent, count, bit, address = Signal(_HEADER_BITS), Signal(range(_HEADER_BITS + 1)), Signal(3), Signal(24)
         awake, waking = Signal(), Signal(range(self._wake_cycles + 1))
+        rested, noticed = Signal(range(self.REST_CYCLES + 1)), Signal()
         place, held = Signal(24), Signal()
         m.d.comb += [
             place.eq(address - self._offset),
@@ -56,16 +60,20 @@ class FlashModel(wiring.Component):
             read.addr.eq(place),
         ]
         byte = read.data
-        reading = awake & (count == _HEADER_BITS) & (sent[24:] == READ)
+        reading = awake & noticed & (count == _HEADER_BITS) & (sent[24:] == READ)
         with m.If(waking != 0):
             m.d.sync += waking.eq(waking - 1)
             with m.If(waking == 1):
                 m.d.sync += awake.eq(1)
             with m.If(pins.select):
                 m.d.sync += [waking.eq(0), awake.eq(0)]
+        with m.If(pins.select):
+            m.d.sync += rested.eq(0)
+        with m.Elif(rested != self.REST_CYCLES):
+            m.d.sync += rested.eq(rested + 1)
         with m.If(~pins.select):
-            m.d.sync += [count.eq(0), pins.data_in.eq(1)]
-            with m.If((count == _COMMAND_BITS) & (sent[:_COMMAND_BITS] == WAKE) & ~awake):
+            m.d.sync += [count.eq(0), pins.data_in.eq(1), noticed.eq(rested == self.REST_CYCLES)]
+            with m.If(noticed & (count == _COMMAND_BITS) & (sent[:_COMMAND_BITS] == WAKE) & ~awake):
                 m.d.sync += waking.eq(self._wake_cycles)
         with m.Else():
             with m.If(rising & (count != _HEADER_BITS)):
