@@ -1,5 +1,6 @@
 """Other programs: how they are run, and what is said when they fail or are not there."""
 
+import itertools
 import math
 import os
 import signal
@@ -113,7 +114,9 @@ def run(
         raise
     if child.returncode:
         lines = output.decode(errors="replace").strip().splitlines()
-        said = [line for line in lines if line.startswith("ERROR: ")] or lines[-_QUOTED:]
+        # A program of Python that runs another one adds to what that says where it was itself.
+        before = list(itertools.takewhile(lambda line: not line.startswith("Traceback (most recent"), lines))
+        said = [line for line in lines if line.startswith("ERROR: ")] or (before or lines)[-_QUOTED:]
         raise ZeropointError(f"{what} failed with status {child.returncode}: {' | '.join(said)}")
 
 

@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from mutation import equivalence, faults, sample, selectable, stages, suite
-from mutation.__main__ import DETECTED, PROVED, SURVIVING, markdown, share, summary
+from mutation.__main__ import DETECTED, PROVED, SURVIVING, Verdicts, explain, markdown, share, summary
 from support.engines import assert_exact, need, simulated, small
 from support.files import random_input
 from support.random_models import random_model
@@ -234,6 +234,13 @@ def test_the_share_leaves_out_what_changes_nothing_and_survivors_are_listed():
     assert rows == [["a", 2, 1, 1, 0, 0], ["b", 1, 0, 0, 0, 1]]
     assert total == ["total", 3, 1, 1, 0, 1]
     assert "| `b.A` | surviving | so | so |" in markdown(entries)
+
+
+def test_what_nobody_saw_survives_whoever_was_asked():
+    verdicts = Verdicts({number: fault for number, fault in toy_faults().items() if number <= 3}, None)
+    verdicts.tell(2, state=DETECTED)
+    explain(verdicts, {"gateware": "", "faults": {}})
+    assert [verdicts.entries[number]["state"] for number in (1, 2, 3)] == [SURVIVING, DETECTED, SURVIVING]
 
 
 def test_the_document_says_what_the_last_run_has_found():

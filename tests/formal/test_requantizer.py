@@ -39,7 +39,7 @@ class FreeProduct(wiring.Component):
 
 
 def lane_proof(monkeypatch, shifts):
-    """Return claims about a lane, and of results about those whose shifts lie in a range, whatever comes beside them."""
+    """Return claims about a lane, and about results whose shifts lie in a range, whatever comes beside them."""
     proof = Proof()
     products = {name: FreeProduct() for name in ("low", "high", "cross", "cross_too")}
     left = iter(products.values())

@@ -22,6 +22,12 @@ def test_what_a_failed_command_printed_last_is_quoted(tmp_path):
         tools.run(["sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; done; exit 3"], tmp_path, "a test: sh")
 
 
+def test_what_a_failed_command_says_is_quoted_rather_than_where_python_was(tmp_path):
+    script = "echo one; echo two; echo 'Traceback (most recent call last):'; echo '  File a'; echo 'Error'; exit 1"
+    with pytest.raises(ZeropointError, match=r"^sh failed with status 1: one \| two$"):
+        tools.run(["sh", "-c", script], tmp_path, "sh")
+
+
 def test_errors_of_a_failed_command_are_quoted_rather_than_what_follows_them(tmp_path):
     script = "echo 'ERROR: one'; echo ERRORS; echo 'ERROR: two' >&2; for i in 1 2 3 4 5 6; do echo $i; done; exit 1"
     with pytest.raises(ZeropointError, match=r"^sh failed with status 1: ERROR: one \| ERROR: two$"):
