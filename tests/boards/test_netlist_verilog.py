@@ -10,13 +10,16 @@ import pytest
 from amaranth import ClockSignal, Const, Instance, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from support.banks import BANKS, check_bank
+from support.formal import broken
 from support.fpga import Counter
 from support.gateware import products
-from support.netlists import need_simulator, netlist, verilog
+from support.netlists import need_simulator, netlist, verilog, verilog_of
 
 import zeropoint_hw.verilog
 from zeropoint.errors import ZeropointError
 from zeropoint_boards.netlist_verilog import models, to_verilog
+from zeropoint_hw.banks import SinglePortBank
 from zeropoint_hw.memory import WordMemory
 from zeropoint_hw.multiplier import Multiplier
 from zeropoint_sim import verilog_build
@@ -408,6 +411,34 @@ def test_a_flipped_bit_of_a_rom_is_seen(kind, cell, parameter):
     check_rom(partial(verilog, kind=kind))
     with pytest.raises(AssertionError, match="Mismatched elements"):
         check_rom(partial(changed, kind=kind, change=change))
+
+
+@pytest.mark.parametrize(
+    ("width", "depth"), [pytest.param(*bank, marks=[pytest.mark.slow] if bank[0] == 16 else []) for bank in BANKS]
+)
+def test_a_bank_of_spram_answers_in_every_cycle(width, depth):
+    dut = SinglePortBank(width, depth)
+    assert netlist(dut, "ice40").resources.spram == BANKS[width, depth]
+    with engine(need_simulator(), verilog_of("ice40")):
+        check_bank(dut, width, depth)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("m.d.sync += chosen", "m.d.comb += chosen"),
+        pytest.param("1 if blocks == 1 else block == index", "1", marks=pytest.mark.slow),
+        pytest.param("<< part * nibbles", "<< 0", marks=pytest.mark.slow),
+    ],
+    ids=["chosen-too-early", "every-block-is-written", "one-part-is-written"],
+)
+def test_a_fault_of_a_bank_of_spram_is_seen(right, wrong):
+    dut = broken(SinglePortBank, right, wrong)(8, 40000)
+    with (
+        engine(need_simulator(), verilog_of("ice40")),
+        pytest.raises(AssertionError, match=r"^word \d+ is 0x\w+ instead of 0x\w+"),
+    ):
+        check_bank(dut, 8, 40000)
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ NETLIST = {
     "test_greatest_of_each_window",
     "test_activations_at_any_address",
     "test_activations_with_one_port",
+    "test_a_bank_with_one_port",
     "test_words_written_in_pieces",
     "test_addresses_and_counts",
     "test_random_instructions",

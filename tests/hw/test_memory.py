@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module, Mux
+from support.banks import BANKS, check_bank
 from support.gateware import packed, refused, unpacked
 
+from zeropoint_hw.banks import SinglePortBank
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.memory import ActivationMemory, ParameterMemory, WordMemory
 from zeropoint_sim.bench import run_bench
@@ -18,11 +22,12 @@ def replay(config, accesses, memory=ActivationMemory, split=None, jump=0):
     """Put ``accesses`` (read address, write address, bytes written), one a cycle, through a memory full of zeros.
 
     A bytearray is the model. Every byte that its promise covers is checked: within the memory, and not written in the
-    cycle of the read. Lanes from ``split`` on read ``jump`` rows further on.
+    cycle of the read. With one port, it must have been written, as SPRAM is not full of zeros, and nothing is read in
+    the cycle of a write. Lanes from ``split`` on read ``jump`` rows further on.
     """
     dut = memory(config)
     split = config.lanes if split is None else split
-    size = config.activation_bytes
+    size, one_port = config.activation_bytes, config.activation_ports == 1
     model = bytearray(size)
     written_at = np.full(size, -9)
     checked = 0
@@ -49,6 +54,7 @@ def replay(config, accesses, memory=ActivationMemory, split=None, jump=0):
                     lane: model[address]
                     for lane, address in enumerate(places)
                     if address < size and written_at[address] < cycle
+                    if not one_port or (written_at[address] >= 0 and not data)
                 }
                 model[write : write + len(data)] = bytes(data)
                 written_at[write : write + len(data)] = cycle
@@ -103,43 +109,28 @@ def test_activations_from_two_rows(lanes, rows):
         assert replay(config, at_random(config, rng, 150), split=split, jump=int(rng.integers(rows // 2))) > 40 * lanes
 
 
-@pytest.mark.parametrize(("lanes", "requantizers"), [(2, 1), (4, 4)])
-def test_activations_with_one_port(lanes, requantizers):
-    # On iCE40 UltraPlus a bank is an SPRAM, half of each word for the first rows and half for those from 16,384 on.
-    rows = 1 << 15
-    config = AcceleratorConfig(
-        lanes=lanes,
-        columns=lanes,
-        requantizers=requantizers,
-        activation_ports=1,
-        activation_bytes=lanes * rows,
-        weight_bytes=1 << 13,
-    )
-    dut, rng, model, got = ActivationMemory(config), np.random.default_rng(lanes), {}, []
+@pytest.mark.parametrize(
+    ("lanes", "requantizers", "rows"), [(2, 1, 1 << 15), (1, 1, 1 << 16), (4, 4, 1 << 15), (2, 2, 1 << 16)]
+)
+def test_activations_with_one_port(lanes, requantizers, rows):
+    # On iCE40 UltraPlus a bank is an SPRAM, half of each word for the first rows and half for those from 16,384 on, or
+    # several.
+    config = replace(activation_config(lanes, requantizers, rows), activation_ports=1)
+    rng, accesses = np.random.default_rng(lanes), []
     starts = [0, lanes * (rows // 2) - 9, lanes * rows - 40, lanes * (rows // 2 + 7), lanes * 7]
-    writes = [(start + place, 1 + int(rng.integers(requantizers))) for start in starts for place in range(36)]
-    writes = [writes[place] for place in rng.permutation(len(writes)) for _ in range(2)]
+    writes = [start + place for start in starts for place in range(36)]
+    for _ in range(2):
+        for write in rng.permutation(writes).tolist():
+            # What is read while something is written changes too; then there is another address in every cycle.
+            reads = np.maximum(0, rng.choice(writes, 4) - rng.integers(lanes, size=4)).tolist()
+            data = rng.integers(256, size=1 + int(rng.integers(requantizers))).tolist()
+            accesses += [(reads[0], write, data), *((read, write, []) for read in reads[1:])]
+    assert replay(config, accesses) > 500 * lanes
 
-    async def bench(ctx):
-        ctx.set(dut.read_split, lanes)
-        for address, count in writes:
-            data = rng.integers(256, size=count).tolist()
-            ctx.set(dut.write_address, address)
-            ctx.set(dut.write_data.as_value(), packed(data, 8))
-            ctx.set(dut.write_count, count)
-            await ctx.tick()
-            model.update(zip(range(address, address + count), data, strict=True))
-            ctx.set(dut.write_count, 0)
-            read = max(0, int(rng.choice(list(model))) - int(rng.integers(lanes)))
-            ctx.set(dut.read_address, read)
-            await ctx.tick().repeat(dut.READ_LATENCY)
-            values = unpacked(ctx.get(dut.read_data.as_value()), 8, lanes)
-            for lane, byte in ((lane, model[read + lane]) for lane in range(lanes) if read + lane in model):
-                assert values[lane] == byte, f"byte {read + lane} is {values[lane]:#x} instead of {byte:#x}"
-                got.append(byte)
 
-    run_bench(dut, bench, deadline=10 * len(writes))
-    assert len(got) > 300
+@pytest.mark.parametrize(("width", "depth"), BANKS)
+def test_a_bank_with_one_port(width, depth):
+    check_bank(SinglePortBank(width, depth), width, depth)
 
 
 def test_activations_beside_a_negative_address():
