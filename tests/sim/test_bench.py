@@ -65,16 +65,17 @@ class Pipeline(wiring.Component):
 
 
 @pytest.mark.usefixtures("on_every_engine")
-@pytest.mark.parametrize("stalls", [(None, None), (Stalls(1), None), (None, Stalls(2, 0.8)), (Stalls(3), Stalls(4))])
+@pytest.mark.parametrize("stalls", [((), ()), ((1,), ()), ((), (2, 0.8)), ((3,), (4,))], ids=str)
 def test_values_pass_in_order(stalls):
+    sending, receiving = (Stalls(*numbers) if numbers else None for numbers in stalls)
     dut = Queue(signed(16))
     values = np.arange(-50, 50, dtype=np.int16)
 
     async def source(ctx):
-        await put(ctx, dut.i, values, stalls[0])
+        await put(ctx, dut.i, values, sending)
 
     async def sink(ctx):
-        assert await get(ctx, dut.o, len(values), stalls[1]) == values.tolist()
+        assert await get(ctx, dut.o, len(values), receiving) == values.tolist()
 
     run_bench(dut, source, sink, deadline=2000)
 
