@@ -116,15 +116,13 @@ def _ask(verdicts: Verdicts, stage: Stage, note: Callable[[str], None]) -> None:
 
 
 def explain(verdicts: Verdicts, explained: Mapping[str, Any]) -> None:
-    """Enter what nobody has seen as surviving; add why it does, if that was said of this gateware."""
-    for number in verdicts.unseen():
-        verdicts.tell(number, state=SURVIVING)
-    if explained["gateware"] != verdicts.gateware:
-        return
+    """Enter what nobody has seen as surviving, and why it does, if that was said of this gateware."""
+    said = explained["faults"] if explained["gateware"] == verdicts.gateware else {}
     for number, fault in verdicts.unseen().items():
-        if (entry := explained["faults"].get(str(fault))) is not None:
-            state = ARGUED if entry["equal"] else SURVIVING
-            verdicts.tell(number, state=state, why=entry["why"])
+        if (entry := said.get(str(fault))) is None:
+            verdicts.tell(number, state=SURVIVING)
+        else:
+            verdicts.tell(number, state=ARGUED if entry["equal"] else SURVIVING, why=entry["why"])
 
 
 def summary(entries: list[dict[str, Any]]) -> tuple[list[list[Any]], list[Any]]:

@@ -52,7 +52,8 @@ class FlashModel(wiring.Component):
         # What has been sent, the first bit last, and of a read which bit comes next.
         sent, count, bit, address = Signal(_HEADER_BITS), Signal(range(_HEADER_BITS + 1)), Signal(3), Signal(24)
         awake, waking = Signal(), Signal(range(self._wake_cycles + 1))
-        rested, noticed = Signal(range(self.REST_CYCLES + 1)), Signal()
+        rested = Signal(range(self.REST_CYCLES + 1))
+        noticed = Signal()
         place, held = Signal(24), Signal()
         m.d.comb += [
             place.eq(address - self._offset),
@@ -67,15 +68,14 @@ class FlashModel(wiring.Component):
                 m.d.sync += awake.eq(1)
             with m.If(pins.select):
                 m.d.sync += [waking.eq(0), awake.eq(0)]
-        with m.If(pins.select):
-            m.d.sync += rested.eq(0)
-        with m.Elif(rested != self.REST_CYCLES):
-            m.d.sync += rested.eq(rested + 1)
         with m.If(~pins.select):
+            with m.If(rested != self.REST_CYCLES):
+                m.d.sync += rested.eq(rested + 1)
             m.d.sync += [count.eq(0), pins.data_in.eq(1), noticed.eq(rested == self.REST_CYCLES)]
             with m.If(noticed & (count == _COMMAND_BITS) & (sent[:_COMMAND_BITS] == WAKE) & ~awake):
                 m.d.sync += waking.eq(self._wake_cycles)
         with m.Else():
+            m.d.sync += rested.eq(0)
             with m.If(rising & (count != _HEADER_BITS)):
                 m.d.sync += [sent.eq(Cat(pins.data_out, sent)), count.eq(count + 1), bit.eq(7)]
                 m.d.sync += address.eq(Cat(pins.data_out, sent[:23]))

@@ -11,10 +11,10 @@ from amaranth import ClockSignal, Const, Instance, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from support.banks import BANKS, check_bank
-from support.formal import broken
 from support.fpga import Counter
 from support.gateware import products
 from support.netlists import need_simulator, netlist, verilog, verilog_of
+from support.sources import broken
 
 import zeropoint_hw.verilog
 from zeropoint.errors import ZeropointError

@@ -6,7 +6,8 @@ one further out does. A place is the first one and all offsets together; each re
 
 import pytest
 from amaranth import Cat, Const, Mux, Signal, signed
-from support.formal import broken, needs_solver
+from support.formal import needs_solver
+from support.sources import broken
 
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.layout import Level

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 from amaranth import Mux, Signal
-from support.formal import broken, needs_solver
+from support.formal import needs_solver
+from support.sources import broken
 
 from zeropoint_hw.config import AcceleratorConfig, PEKind
 from zeropoint_hw.drain import Drain

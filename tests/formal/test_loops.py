@@ -5,7 +5,8 @@ Of the instruction, only what the verifier of programs checks is assumed (test_a
 
 import pytest
 from amaranth import Cat, Const, Mux, Signal
-from support.formal import broken, needs_solver
+from support.formal import needs_solver
+from support.sources import broken
 
 from zeropoint_hw import loops
 from zeropoint_hw.config import AcceleratorConfig

@@ -9,7 +9,8 @@ import pytest
 from amaranth import Const, Module, Mux, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from support.formal import broken, needs_solver, solve
+from support.formal import needs_solver, solve
+from support.sources import broken
 
 from zeropoint_hw import pe
 from zeropoint_hw.barrel import ShiftProduct

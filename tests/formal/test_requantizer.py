@@ -11,7 +11,8 @@ from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
-from support.formal import HALF, broken, needs_solver, requantized, scaled, solve, wrap
+from support.formal import HALF, needs_solver, output, requantized, scaled, solve, wrap
+from support.sources import broken
 
 from zeropoint.numerics import Rounding, requantize
 from zeropoint_hw import multiplier, requantizer
@@ -45,13 +46,9 @@ def lane_proof(monkeypatch, shifts):
     left = iter(products.values())
     monkeypatch.setattr(multiplier, "Multiplier", lambda width: next(left))
     lane = proof.add("lane", RequantizerLane())
-    i = proof.constant("instruction", lane.instruction)
-    rounding, zero_point = proof.show("rounding", i.rounding), proof.show("zero_point", i.output_zero_point)
-    least, most = proof.show("clamp_low", i.clamp_low), proof.show("clamp_high", i.clamp_high)
+    instruction = output(proof, lane)
     value, parameters = proof.free("value", lane.value), proof.free("parameters", lane.parameters)
     bias, shift = proof.show("bias", parameters.bias), proof.show("shift", parameters.shift)
-    proof.assume(rounding != Round.AWAY)
-    proof.assume((least >= -256) & (least <= most) & (most <= 255))
     proof.assume((shift >= -31) & (shift <= 30))
     under_test = proof.past(shift, LATENCY)
     proof.assume((under_test >= shifts[0]) & (under_test <= shifts[-1]))
@@ -82,7 +79,7 @@ def lane_proof(monkeypatch, shifts):
     product = proof.show("product", Cat(low.p[:UNSIGNED_WIDTH], upper[:46]).as_signed())
 
     right = proof.past(Mux(shift < 0, -shift, 0)[:5], PRODUCTS)
-    expected = requantized(product, right, rounding, zero_point, least, most)
+    expected = requantized(product, right, *instruction)
     expected = proof.show("expected", proof.past(expected, LATENCY - PRODUCTS))
     proof.claim("result", proof.show("result", lane.result) == expected)
     return proof

@@ -7,14 +7,12 @@ product is an identity of polynomials.
 
 import pytest
 from amaranth import Const, Module, Mux, Signal, signed
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
-from support.formal import broken, named, needs_solver, requantized, solve, wrap
+from support.formal import needs_solver, output, requantized, solve, wrap
+from support.sources import broken, named
 
 from zeropoint_hw import serial_requantizer
 from zeropoint_hw.config import MULTIPLIER_BITS, AcceleratorConfig
-from zeropoint_hw.isa import Round
-from zeropoint_hw.layout import InstructionLayout, Level, ParameterLayout
+from zeropoint_hw.layout import Level
 from zeropoint_hw.requantizer import Requantizer
 from zeropoint_hw.serial_requantizer import SerialRequantizer, SerialRequantizerLane
 from zeropoint_sim.formal import Proof, Refuted
@@ -64,7 +62,7 @@ def steps_proof(digit_bits, component=SerialRequantizerLane, multiplier=None):
     # The definition: what is multiplied, the multiplier's digits, and the product so far, whose unit moves down with
     # each digit, so that the last one leaves that of the product.
     x, right = Signal(signed(32), name="x"), Signal(5, name="right_by")
-    digits, below = (Signal(MULTIPLIER_BITS + fill, name=name) for name in ("digits_left", "below"))
+    digits = Signal(MULTIPLIER_BITS + fill, name="digits_left")
     product, taken = Signal(signed(64), name="product_"), Signal(range(config.digits + 1), name="taken")
     shifted, loaded = Signal(5, name="shifted"), Signal(name="loaded")
     proof.assume(load | loaded | ~(multiply | shift))
@@ -78,12 +76,10 @@ def steps_proof(digit_bits, component=SerialRequantizerLane, multiplier=None):
         m.d.sync += [
             x.eq(wrap(value + parameters.bias) << left_by),
             digits.eq(parameters.multiplier << fill),
-            below.eq(~0),
             *(right.eq(right_by), loaded.eq(1), product.eq(0), taken.eq(0), shifted.eq(0)),
         ]
     with m.Elif(multiply):
-        m.d.sync += [product.eq(following), taken.eq(taken + 1)]
-        m.d.sync += [digits.eq(digits >> digit_bits), below.eq(below >> digit_bits)]
+        m.d.sync += [product.eq(following), taken.eq(taken + 1), digits.eq(digits >> digit_bits)]
     with m.Elif(shift & (shifted != right)):
         m.d.sync += shifted.eq(shifted + 1)
 
@@ -99,7 +95,7 @@ def steps_proof(digit_bits, component=SerialRequantizerLane, multiplier=None):
     proof.claim("to_right", ~loaded | (lane.to_right == (shifted != right)))
     # What the induction needs: there are as many digits left as are not taken, what is below the unit so far is 0, and
     # the product lies between 0 and x, in that unit.
-    proof.claim("below", ~loaded | (below == Const(~0, len(below))[:] >> (taken * digit_bits)))
+    below = Const((1 << len(digits)) - 1) >> (taken * digit_bits)
     proof.claim("few", ~loaded | ((digits & ~below) == 0))
     proof.claim("filled", ~loaded | (taken > 0) | (digits[:fill] == 0))
     proof.claim("exact", ~loaded | ((product & below) == 0))
@@ -116,28 +112,23 @@ def rounding_proof(right, component=SerialRequantizerLane):
     """Return the claim that a lane which holds a product, shifted right, makes its definition of it."""
     proof = Proof()
     lane = proof.add("lane", named(component)(serial(1)))
-    i = proof.constant("instruction", lane.instruction)
-    rounding, zero_point = proof.show("rounding", i.rounding), proof.show("zero_point", i.output_zero_point)
-    least, most = proof.show("clamp_low", i.clamp_low), proof.show("clamp_high", i.clamp_high)
-    proof.assume((rounding != Round.AWAY) & (least >= -256) & (least <= most) & (most <= 255))
+    instruction = output(proof, lane)
     proof.assume(~lane.load & ~lane.multiply & ~lane.shift)
     product, right = proof.constant("product", signed(63)), Const(right, 5)
     registers = held(proof)
     for name, expected in rests(product, right).items():
         proof.assume(registers[name] == expected)
     proof.assume(registers["whole"] == (right == 0))
-    expected = proof.show("expected", requantized(product, right, rounding, zero_point, least, most))
+    expected = proof.show("expected", requantized(product, right, *instruction))
     proof.claim("result", proof.show("result", lane.result) == expected)
     return proof
 
 
-class AnyLane(wiring.Component):
-    """The ports of a lane that has so many bits to shift by, and goes by the steps that it is told to take."""
+class AnyLane(SerialRequantizerLane):
+    """Has any number of bits to shift by, and goes by the steps that it is told to take; it has no result."""
 
     def __init__(self, config):
-        steps = {name: In(1) for name in ("load", "multiply", "shift")}
-        operands = {"instruction": In(InstructionLayout), "value": In(signed(32)), "parameters": In(ParameterLayout)}
-        super().__init__({**steps, **operands, "to_left": Out(1), "to_right": Out(1), "result": Out(8)})
+        super().__init__(config)
         self.lefts, self.rights = Signal(5), Signal(5)
         self.left, self.right = Signal(5), Signal(5)
 
@@ -214,21 +205,21 @@ def order_proof(monkeypatch, component=SerialRequantizer, digit_bits=8):
     cycles = config.beat_cycles(0, 0) + left + right
     proof.claim("in_time", ~under_way | result | (passed < cycles - 1) | ready)
     # What the induction needs.
-    rest, lefts_state, multiplies, shifts, clamps = (state == number for number in range(5))
+    resting, shifts_left, multiplies, shifts_right, clamps = (state == number for number in range(5))
     proof.claim("states", state < 5)
-    proof.claim("resting", ~rest | ~under_way | result)
-    proof.claim("busy", rest | (under_way & ~result))
+    proof.claim("resting", ~resting | ~under_way | result)
+    proof.claim("busy", resting | (under_way & ~result))
     before = 1 + left - lefts_left
-    proof.claim("left", ~lefts_state | ((passed == before) & (taken == 0) & (rights_left == right)))
+    proof.claim("left", ~shifts_left | ((passed == before) & (taken == 0) & (rights_left == right)))
     digits_left = proof.inside("dut", "left")
-    proof.claim("digits", ~(lefts_state | multiplies) | (digits_left + taken == config.digits - 1))
+    proof.claim("digits", ~(shifts_left | multiplies) | (digits_left + taken == config.digits - 1))
     proof.claim(
         "multiplying", ~multiplies | ((passed == left + 2 + taken) & (lefts_left == 0) & (rights_left == right))
     )
     after = left + 2 + config.digits + right - rights_left
-    proof.claim("shifting", ~shifts | ((passed == after) & (lefts_left == 0) & multiplied))
+    proof.claim("shifting", ~shifts_right | ((passed == after) & (lefts_left == 0) & multiplied))
     proof.claim("clamping", ~clamps | ((passed == after + 1) & complete & proof.past(complete)))
-    proof.goal("two", proof.past(result & (left != 0), 1) & (passed == 1) & under_way)
+    proof.goal("two", proof.past(result & (left != 0)) & (passed == 1) & under_way)
     return proof
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 from amaranth import Const, Mux
-from support.formal import broken, needs_solver
+from support.formal import needs_solver
+from support.sources import broken
 
 from zeropoint_hw import shift_requantizer
 from zeropoint_hw.config import AcceleratorConfig, RequantizerKind

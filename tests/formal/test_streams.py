@@ -3,7 +3,8 @@
 import pytest
 from amaranth import Cat, Mux, Signal
 from amaranth.lib import memory
-from support.formal import broken, needs_solver
+from support.formal import needs_solver
+from support.sources import broken
 
 from zeropoint_hw.framing import ByteRegister, FrameBuffer, FrameReceiver, FrameSender
 from zeropoint_hw.uart import UartTransmitter

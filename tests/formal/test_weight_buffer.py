@@ -2,7 +2,8 @@
 
 import pytest
 from amaranth import Mux, Signal
-from support.formal import broken, named, needs_solver
+from support.formal import needs_solver
+from support.sources import broken, named
 
 from zeropoint_hw.config import AcceleratorConfig
 from zeropoint_hw.weight_buffer import FlashStore, SharedStore, WeightWindow

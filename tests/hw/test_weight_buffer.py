@@ -2,15 +2,16 @@
 
 from collections import deque
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from support.formal import broken
 from support.gateware import instruction_bits, packed
 from support.layer_program import array_cycles, random_loops
+from support.sources import broken
 
 from zeropoint_hw.array import Array
 from zeropoint_hw.config import AcceleratorConfig
@@ -207,24 +208,13 @@ class FromFlash(Streamed):
 BYTE_CYCLES = 16
 
 
-def buffered(lanes, columns, size, **fields):
-    config = AcceleratorConfig(
-        lanes=lanes,
-        columns=columns,
-        requantizers=1,
-        weight_store="shared",
-        activation_ports=1,
-        weight_buffer=size,
-        **fields,
-    )
+def sized(lanes, columns, size, **fields):
+    config = AcceleratorConfig(lanes=lanes, columns=columns, requantizers=1, weight_buffer=size, **fields)
     return replace(config, activation_bytes=1024, weight_bytes=WORDS * config.stored_bits // 8)
 
 
-def streamed(lanes, columns, size, **fields):
-    flash = {"weight_store": "flash", "weight_source": "flash", "weight_buffer": size}
-    config = AcceleratorConfig(lanes=lanes, columns=columns, requantizers=1, **flash, **fields)
-    return replace(config, activation_bytes=1024, weight_bytes=WORDS * config.stored_bits // 8)
-
+buffered = partial(sized, weight_store="shared", activation_ports=1)
+streamed = partial(sized, weight_store="flash", weight_source="flash")
 
 #: Weight words.
 WORDS = 200
@@ -248,6 +238,11 @@ STREAMING = {
 }
 
 
+def job(instruction, lanes):
+    """Return an instruction and its array cycles."""
+    return instruction, list(array_cycles(instruction, lanes))
+
+
 def programs(rng, lanes, count, longest=250):
     """Return random instructions whose weights often follow those of the one before."""
     jobs, following = [], 0
@@ -255,13 +250,13 @@ def programs(rng, lanes, count, longest=250):
         loops = random_loops(rng, lanes, 2)
         if rng.random() < 0.8:
             loops["weight_base"] = following
-        cycles = list(array_cycles(Instruction(**loops), lanes))
+        instruction, cycles = job(Instruction(**loops), lanes)
         if max(cycle.weight_word for cycle in cycles) >= WORDS:
             following = 0
             continue
         if len(cycles) > longest:
             continue
-        jobs.append((Instruction(**loops), cycles))
+        jobs.append((instruction, cycles))
         following = cycles[-1].weight_word + 1
     return jobs
 
@@ -331,7 +326,7 @@ def test_a_group_that_fits_is_fetched_once():
     config = CONFIGS["4x4"]
     # 9 · 7 words, one less than the buffer has, for each of 6 outputs of two groups.
     instruction = Instruction(groups=2, rows=3, columns=2, taps_y=3, taps_x=3, run=28, input_rows=9, row_bytes=9)
-    found = check(Fed(config), [(instruction, list(array_cycles(instruction, 4)))], blocking=0)
+    found = check(Fed(config), [job(instruction, 4)], blocking=0)
     assert found["checked"] == 2 * 6 * 63
     # Four rows a word; the last of a group's words is asked for when that of the one before is there.
     assert 2 * 63 * 4 <= found["waits"] < 2 * 63 * 4 + 2 * 12
@@ -341,7 +336,7 @@ def test_a_group_that_fits_is_fetched_once():
 def test_a_group_that_does_not_fit_is_fetched_for_each_output():
     config = CONFIGS["4x4"]
     instruction = Instruction(groups=2, rows=1, columns=2, taps_y=13, taps_x=5, run=4, input_rows=9, row_bytes=9)
-    found = check(Fed(config), [(instruction, list(array_cycles(instruction, 4)))], blocking=0)
+    found = check(Fed(config), [job(instruction, 4)], blocking=0)
     assert found["checked"] == 4 * 65
     assert 4 * 65 * 4 - 64 <= found["waits"] < 4 * 65 * 4 + 4 * 16
 
@@ -361,7 +356,7 @@ def small_programs(config):
 def jumps():
     """Return instructions of a few words each that lie apart; each comes while the one before is being followed up."""
     instructions = [Instruction(run=1 + number % 3, weight_base=20 * (number % 7)) for number in range(60)]
-    return [(instruction, list(array_cycles(instruction, 1))) for instruction in instructions]
+    return [job(instruction, 1) for instruction in instructions]
 
 
 PAUSES = pytest.mark.parametrize("pausing", [0, 0.9], ids=["at-once", "with-pauses"])
@@ -389,7 +384,7 @@ def test_a_group_is_streamed_again_only_if_it_does_not_fit(name, more):
     config = STREAMING[name]
     words = config.weight_buffer + more
     instruction = Instruction(groups=3, columns=3, run=words)
-    found = check_streamed(Streamed(config), [(instruction, list(array_cycles(instruction, 1)))])
+    found = check_streamed(Streamed(config), [job(instruction, 1)])
     assert found["checked"] == 3 * 3 * words
     assert found["jumps"] == (3 * 2 if more > 0 else 0)
 
@@ -397,7 +392,7 @@ def test_a_group_is_streamed_again_only_if_it_does_not_fit(name, more):
 def test_words_that_come_late_cost_no_more_than_their_bytes():
     instruction = Instruction(groups=3, run=15)
     dut = Streamed(STREAMING["1x2"])
-    found = check_streamed(dut, [(instruction, list(array_cycles(instruction, 1)))], blocking=0)
+    found = check_streamed(dut, [job(instruction, 1)], blocking=0)
     assert 45 * (2 * BYTE_CYCLES - 1) <= found["waits"] <= 45 * 2 * BYTE_CYCLES + 4
 
 

@@ -347,7 +347,7 @@ def _of_network(kind: RequantizerKind, *values: Any) -> None:
         scaled(kind, *values)
 
 
-_TIES = tuple(f"tie {side} 0 {way}" for side in ("below", "above") for way in ("down", "up"))
+_TIES = tuple(f"tie {name} {way}" for name, sign in _SIGNS.items() if sign for way in ("down", "up"))
 _MINIFLOAT = ("sum below 0", "sum 0", "sum above 0", "saturated below", "saturated above", *_TIES)
 
 
